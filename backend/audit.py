@@ -1,0 +1,119 @@
+"""The store's own look at what a build wrote, before any of it is published."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+
+from backend.errors import AuditFailed
+from backend.manifest import Column, Mart, MartSpec
+
+FINGERPRINT = "count(*) || ':' || coalesce(sum(hash(t)), 0)"
+"""SQL: content of the rows of a relation ``t``, whatever their order, duplicates counted. The dbt macro
+``fingerprint`` says the same."""
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of the file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def quoted(identifier: str) -> str:
+    """The identifier as SQL, whatever characters it has."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def parquet_columns(connection: duckdb.DuckDBPyConnection, path: Path) -> list[Column]:
+    """Names and DuckDB types of a Parquet file's columns, in order."""
+    rows = connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(path)]).fetchall()
+    return [Column(name=row[0], type=row[1]) for row in rows]
+
+
+def audit_directory(
+    directory: Path,
+    specs: Sequence[MartSpec],
+    *,
+    written: Mapping[str, str],
+    linked: Mapping[str, Mart],
+    built_at: datetime,
+) -> dict[str, Mart]:
+    """Check every mart in ``directory`` and describe it.
+
+    A mart must be readable to its last row, have the declared columns in the declared order, must not be the one
+    all-NULL row that dbt-duckdb writes for an empty mart, must hold as many rows as its footer says and, where
+    ``written`` has the fingerprint of what the builder meant to write, exactly those. ``linked`` are marts taken over
+    from the parent: they were audited when they were built.
+
+    Raises AuditFailed naming every mart that is not fit, and why.
+    """
+    problems = []
+    marts = {}
+    expected = {spec.name for spec in specs}
+    for path in sorted(directory.iterdir()):
+        if path.suffix != ".parquet" or path.stem not in expected:
+            problems.append(f"{path.name}: no mart is declared by this name")
+    with duckdb.connect(config={"threads": 2}) as connection:
+        for spec in specs:
+            path = directory / f"{spec.name}.parquet"
+            try:
+                if spec.name in linked:
+                    marts[spec.name] = _audit_link(path, spec, linked[spec.name])
+                else:
+                    marts[spec.name] = _audit_file(connection, path, spec, written.get(spec.name), built_at)
+            except (_Unfit, duckdb.Error, OSError) as error:
+                problems.append(f"{spec.name}: {error}")
+    if problems:
+        raise AuditFailed(
+            "the audit refused this build: " + "; ".join(problems),
+            hint="nothing was published; fix the model (or build everything, if a partial build), then run again",
+        )
+    return marts
+
+
+class _Unfit(Exception):
+    pass
+
+
+def _audit_link(path: Path, spec: MartSpec, mart: Mart) -> Mart:
+    if not path.is_file() or path.stat().st_size != mart.bytes:
+        raise _Unfit("the file taken over from the parent snapshot is not what it was")
+    _compare_columns(mart.columns, spec.columns)
+    return replace(mart, label=spec.label, description=spec.description, columns=spec.columns)
+
+
+def _audit_file(
+    connection: duckdb.DuckDBPyConnection, path: Path, spec: MartSpec, written: str | None, built_at: datetime
+) -> Mart:
+    if not path.is_file():
+        raise _Unfit(f"{path.name} was not written")
+    _compare_columns(parquet_columns(connection, path), spec.columns)
+    # The fingerprint needs every column of every row, so a damaged page anywhere fails here.
+    nothing = " AND ".join(f"{quoted(column.name)} IS NULL" for column in spec.columns)
+    scanned, empty, content = connection.execute(
+        f"SELECT count(*), count(*) FILTER (WHERE {nothing}), {FINGERPRINT} FROM read_parquet(?) AS t",  # noqa: S608
+        [str(path)],
+    ).fetchall()[0]
+    (footer,) = connection.execute("SELECT num_rows FROM parquet_file_metadata(?)", [str(path)]).fetchall()[0]
+    if scanned != footer:
+        raise _Unfit(f"{scanned} rows were read, its footer says {footer}")
+    if scanned == empty == 1:
+        raise _Unfit("its only row is NULL in every column: the sentinel of an empty mart")
+    if written is not None and content != written:
+        raise _Unfit(f"its content has fingerprint {content}, dbt meant to write {written}")
+    declaration = {field.name: getattr(spec, field.name) for field in fields(MartSpec)}
+    return Mart(**declaration, rows=scanned, bytes=path.stat().st_size, sha256=file_sha256(path), built_at=built_at)
+
+
+def _compare_columns(found: Sequence[Column], declared: Sequence[Column]) -> None:
+    def listed(columns: Sequence[Column]) -> list[tuple[str, str]]:
+        return [(column.name, column.type) for column in columns]
+
+    if listed(found) != listed(declared):
+        texts = [", ".join(" ".join(pair) for pair in listed(columns)) for columns in (found, declared)]
+        raise _Unfit(f"its columns are ({texts[0]}), declared are ({texts[1]})")

@@ -1,0 +1,112 @@
+"""What a snapshot says of itself: its ``manifest.json`` as typed records."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from backend.errors import SnapshotCorrupt
+
+FILE_NAME = "manifest.json"
+USER_COLUMN = "user_id"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a mart: its name, DuckDB type (``DECIMAL(12,2)``) and description."""
+
+    name: str
+    type: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class MartSpec:
+    """A mart as the dbt project declares it, before anything was built.
+
+    ``code`` identifies the SQL it is built by and ``sources`` names the source tables it is built from, so that a
+    partial build can tell which of its parent's marts are still good.
+    """
+
+    name: str
+    label: str
+    description: str
+    columns: tuple[Column, ...]
+    code: str = ""
+    sources: tuple[str, ...] = ()
+
+    @property
+    def user_column(self) -> str | None:
+        """The column that says whose row it is; None when the mart belongs to everybody."""
+        return USER_COLUMN if any(column.name == USER_COLUMN for column in self.columns) else None
+
+
+@dataclass(frozen=True)
+class Mart(MartSpec):
+    """A mart as it lies in a snapshot: row count, size in bytes, SHA-256 of the file, and when it was built."""
+
+    rows: int = 0
+    bytes: int = 0
+    sha256: str = ""
+    built_at: datetime = datetime.min  # noqa: DTZ901 - always given; a default only because MartSpec has some
+
+    @property
+    def spec(self) -> MartSpec:
+        """The declaration this mart was built from."""
+        return MartSpec(self.name, self.label, self.description, self.columns, self.code, self.sources)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Contents of ``manifest.json``.
+
+    ``source`` maps each source table to the fingerprint of its rows at the one moment that all marts were built
+    from; it is empty when a publisher has no such notion.
+    """
+
+    id: str
+    parent: str | None
+    created_at: datetime
+    marts: dict[str, Mart]
+    run_id: str = ""
+    source: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Text of ``manifest.json``."""
+        data = asdict(self)
+        data["marts"] = list(data["marts"].values())
+        return json.dumps(data, indent=1, default=datetime.isoformat, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """The manifest in the file ``path``. Raises SnapshotCorrupt when it is missing or malformed."""
+        try:
+            return cls._from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise SnapshotCorrupt(
+                f"reading the manifest {path} failed: {type(error).__name__}: {error}",
+                hint="re-point with `make rollback-data SNAPSHOT=<id>`, or build a new snapshot",
+            ) from error
+
+    @classmethod
+    def _from_dict(cls, data: dict[str, Any]) -> Manifest:
+        marts = {}
+        for entry in data["marts"]:
+            mart = Mart(**entry)
+            marts[mart.name] = replace(
+                mart,
+                columns=tuple(Column(**column) for column in entry["columns"]),
+                sources=tuple(mart.sources),
+                built_at=datetime.fromisoformat(entry["built_at"]),
+            )
+        return cls(**{**data, "marts": marts, "created_at": datetime.fromisoformat(data["created_at"])})
+
+
+def label_for(mart: str) -> str:
+    """A name for people: ``fct_transactions`` gives ``Transactions``, ``agg_daily_balance`` ``Daily balance``."""
+    stem = mart.split("_", 1)[1] if mart.startswith(("dim_", "fct_", "agg_")) else mart
+    words = stem.replace("_", " ").strip() or mart
+    return words[0].upper() + words[1:]

@@ -1,0 +1,425 @@
+"""The snapshot store: the only module that knows how a snapshot lies on disk.
+
+Layout and promises: design of ``$PARQUET_DIR`` as in README.md, "The snapshot store"; why flock and why two locks:
+``deploy/decisions/0004-snapshot-store.md``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+
+import duckdb
+
+from backend.audit import audit_directory, file_sha256, parquet_columns
+from backend.errors import LockHeld, NoSnapshot, PublishConflict, SnapshotCorrupt, SnapshotGone
+from backend.manifest import FILE_NAME, Manifest, Mart, MartSpec, label_for
+
+_ID = re.compile(r"\d{8}T\d{6}-\d{6}-[0-9a-f]{6}")
+_ID_TIME = "%Y%m%dT%H%M%S-%f"
+_PLAIN = "plain-"
+_LOCK_POLL_SECONDS = 0.05
+_OPEN_ATTEMPTS = 10
+
+
+class Snapshot:
+    """A snapshot that is kept from being deleted until ``close()``; a context manager.
+
+    ``path`` is the real directory: read files below it, never through the ``mart`` symlink.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, lock: int | None) -> None:
+        self.id = manifest.id
+        self.path = path
+        self.manifest = manifest
+        self._lock = lock
+
+    @property
+    def immutable(self) -> bool:
+        """False for a plain directory of somebody else's: compare ``current_id()`` after reading, and retry."""
+        return self._lock is not None
+
+    def file(self, mart: str) -> Path:
+        """The mart's Parquet file. Raises KeyError when the snapshot has no such mart."""
+        return self.path / f"{self.manifest.marts[mart].name}.parquet"
+
+    def verify(self) -> None:
+        """Compare size and SHA-256 of every file with the manifest. Raises SnapshotCorrupt naming the files."""
+        damaged = []
+        for mart in self.manifest.marts.values():
+            path = self.file(mart.name)
+            if not path.is_file():
+                damaged.append(f"{path.name} is missing")
+            elif path.stat().st_size != mart.bytes or file_sha256(path) != mart.sha256:
+                damaged.append(f"{path.name} is not the file that was published")
+        if damaged:
+            raise SnapshotCorrupt(
+                f"snapshot {self.id} in {self.path} is damaged: {', '.join(damaged)}",
+                hint="re-point with `make rollback-data SNAPSHOT=<id>`, or build a new snapshot",
+            )
+
+    def close(self) -> None:
+        """Let go of the snapshot: retention may delete it from now on."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Snapshot:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Build:
+    """One build in progress: a private directory, and the right to publish it. Comes from ``SnapshotStore.build``."""
+
+    def __init__(self, store: SnapshotStore, path: Path, run_id: str, parent: Manifest | None, lock: int) -> None:
+        self.path = path
+        self.run_id = run_id
+        self.parent = parent
+        self.lock = lock  # a child process that inherits it keeps the lock until it has ended, too
+        self._store = store
+        self._linked: dict[str, Mart] = {}
+
+    def link(self, marts: Sequence[str]) -> None:
+        """Take over these marts from the parent as they are. Raises SnapshotCorrupt when one is not there."""
+        if not marts or self.parent is None:
+            return
+        with self._store.open(self.parent.id) as parent:
+            for name in marts:
+                mart = parent.manifest.marts.get(name)
+                if mart is None or not parent.file(name).is_file():
+                    raise SnapshotCorrupt(
+                        f"taking over {name} from snapshot {parent.id} failed: it is not there",
+                        hint="build everything instead of a selection",
+                    )
+                target = self.path / parent.file(name).name
+                try:
+                    os.link(parent.file(name), target)
+                except OSError:  # a file system without hard links
+                    shutil.copyfile(parent.file(name), target)
+                self._linked[name] = mart
+
+    def publish(
+        self,
+        specs: Sequence[MartSpec],
+        *,
+        written: Mapping[str, str] | None = None,
+        source: dict[str, str] | None = None,
+    ) -> Manifest:
+        """Audit what lies in ``path`` and make it the snapshot that is served.
+
+        ``written`` has the fingerprints (``audit.FINGERPRINT``) of the marts as they were before they became files,
+        ``source`` those of the source tables they were built from.
+        Everything is on disk before the pointer moves. Raises AuditFailed, or PublishConflict when the pointer was
+        moved (a rollback) since this build began; in both cases what is served stays as it was.
+        """
+        marts = audit_directory(
+            self.path, specs, written=written or {}, linked=self._linked, built_at=datetime.now(UTC)
+        )
+        return self._store._publish(self, marts, source or {}, new=marts.keys() - self._linked.keys())  # noqa: SLF001
+
+
+class SnapshotStore:
+    """Snapshots below ``root``: read from any process that sees the directory, written by one build at a time."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._pointer = root / "mart"
+        self._snapshots = root / "snapshots"
+        self._building = root / "building"
+
+    # --- reading -----------------------------------------------------------------------------------------------
+
+    def current_id(self) -> str | None:
+        """Id of what is served, None when there is nothing. One readlink; cheap enough for every request.
+
+        For a plain directory ``mart/`` the id is a digest of its files' inodes, sizes and times.
+        Raises SnapshotCorrupt when ``mart`` is neither.
+        """
+        try:
+            target = os.readlink(self._pointer)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return self._plain_id()
+        name = os.path.basename(target)
+        if target != f"snapshots/{name}" or not _ID.fullmatch(name):
+            raise SnapshotCorrupt(
+                f"{self._pointer} points to {target!r}, expected snapshots/<id>",
+                hint="re-point with `make rollback-data SNAPSHOT=<id>`",
+            )
+        return name
+
+    def open(self, snapshot_id: str | None = None) -> Snapshot:
+        """The snapshot of that id, else the current one, held against deletion until closed.
+
+        Raises NoSnapshot when nothing was ever published, SnapshotGone when that id does not exist (any more),
+        SnapshotCorrupt when its manifest can't be read.
+        """
+        for _ in range(_OPEN_ATTEMPTS):
+            wanted = snapshot_id or self.current_id()
+            if wanted is None:
+                raise NoSnapshot(
+                    f"there is no snapshot in {self.root}", hint="run `make dbt`, or wait for the first build"
+                )
+            if wanted.startswith(_PLAIN):
+                if wanted == self.current_id():
+                    return self._open_plain(wanted)
+            else:
+                lock = self._hold(wanted)
+                if lock is not None:
+                    return self._opened(wanted, lock)
+            if snapshot_id or wanted == self.current_id():
+                break  # else the pointer moved and retention was quick: the new one is there
+        raise SnapshotGone(
+            f"snapshot {wanted} is not in {self.root}",
+            hint="ask for the current one, or see `make snapshots`",
+        )
+
+    def manifests(self) -> list[Manifest]:
+        """Manifests of all readable snapshots, oldest first."""
+        found = []
+        for snapshot_id in self._ids():
+            with suppress(SnapshotCorrupt):
+                found.append(Manifest.read(self._snapshots / snapshot_id / FILE_NAME))
+        return found
+
+    def _ids(self) -> list[str]:
+        if not self._snapshots.is_dir():
+            return []
+        return sorted(name for name in os.listdir(self._snapshots) if _ID.fullmatch(name))
+
+    def _hold(self, snapshot_id: str) -> int | None:
+        """A shared lock on the snapshot's directory; None when it is gone, or about to be."""
+        if not _ID.fullmatch(snapshot_id):
+            return None
+        path = self._snapshots / snapshot_id
+        try:
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(lock), path.stat()):
+                return lock
+        except OSError:
+            pass
+        os.close(lock)
+        return None
+
+    def _opened(self, snapshot_id: str, lock: int) -> Snapshot:
+        path = self._snapshots / snapshot_id
+        try:
+            return Snapshot(path.resolve(strict=True), Manifest.read(path / FILE_NAME), lock)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def _plain_files(self) -> list[os.DirEntry[str]]:
+        with os.scandir(self._pointer) as entries:
+            return sorted((e for e in entries if e.name.endswith(".parquet")), key=lambda entry: entry.name)
+
+    def _plain_id(self) -> str | None:
+        try:
+            stats = [(entry.name, entry.stat()) for entry in self._plain_files()]
+        except OSError as error:
+            raise SnapshotCorrupt(
+                f"{self._pointer} is neither a symlink to a snapshot nor a readable directory: {error.strerror}",
+                hint="remove it, then `make rollback-data SNAPSHOT=<id>` or build a new snapshot",
+            ) from error
+        if not stats:
+            return None
+        text = repr([(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+        return _PLAIN + hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _open_plain(self, snapshot_id: str) -> Snapshot:
+        marts = {}
+        newest = datetime.fromtimestamp(0, UTC)
+        try:
+            with duckdb.connect() as connection:
+                for entry in self._plain_files():
+                    name, stat = entry.name.removesuffix(".parquet"), entry.stat()
+                    built_at = datetime.fromtimestamp(stat.st_mtime, UTC)
+                    newest = max(newest, built_at)
+                    columns = tuple(parquet_columns(connection, Path(entry.path)))
+                    (rows,) = connection.execute(
+                        "SELECT num_rows FROM parquet_file_metadata(?)", [entry.path]
+                    ).fetchall()[0]
+                    marts[name] = Mart(
+                        name, label_for(name), "", columns, rows=rows, bytes=stat.st_size, built_at=built_at
+                    )
+        except (duckdb.Error, OSError) as error:
+            raise SnapshotCorrupt(
+                f"reading the plain directory {self._pointer} failed: {error}",
+                hint="it may be being replaced: try again",
+            ) from error
+        return Snapshot(self._pointer, Manifest(snapshot_id, None, newest, marts), None)
+
+    # --- writing -----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def build(self, run_id: str, *, holder: str, wait: float = 0) -> Iterator[Build]:
+        """The right to build, exclusively, until the block ends; what was not published by then is removed.
+
+        ``holder`` names who builds, for whoever has to wait (at most ``wait`` seconds, then LockHeld).
+        """
+        for directory in (self.root, self._snapshots, self._building):
+            directory.mkdir(parents=True, exist_ok=True)
+        with self._locked("build.lock", holder, wait) as lock:
+            # Whoever holds the lock is the only builder alive, so all that lies here is a dead one's.
+            for leftover in self._building.iterdir():
+                shutil.rmtree(leftover)
+            path = self._building / re.sub(r"[^\w.-]", "_", run_id)
+            path.mkdir()
+            try:
+                yield Build(self, path, run_id, self._parent(), lock)
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def rollback(self, snapshot_id: str, *, holder: str) -> Manifest:
+        """Serve an earlier snapshot again. Raises SnapshotGone, or SnapshotCorrupt when it is not whole."""
+        with self._locked("pointer.lock", holder, wait=10), self.open(snapshot_id) as snapshot:
+            snapshot.verify()
+            self._point_to(snapshot_id)
+            return snapshot.manifest
+
+    def retain(self, *, keep: int, minutes: float) -> list[str]:
+        """Delete old snapshots and return their ids.
+
+        Kept are the current one, the ``keep`` newest, those that were replaced less than ``minutes`` ago, and those
+        that any reader holds, in whatever process or container.
+        """
+        with self._locked("pointer.lock", "retention", wait=10):
+            current, ids = self.current_id(), self._ids()
+            horizon = (datetime.now(UTC) - timedelta(minutes=minutes)).strftime(_ID_TIME)
+            replaced_by = dict(pairwise(ids))
+            candidates = [i for i in ids[: max(0, len(ids) - keep)] if i != current]
+            return [i for i in candidates if replaced_by[i] < horizon and self._delete(i)]
+
+    def _delete(self, snapshot_id: str) -> bool:
+        path = self._snapshots / snapshot_id
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            trash = self._building / f"trash-{snapshot_id}"
+            path.rename(trash)
+            shutil.rmtree(trash)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(lock)
+        return True
+
+    def _parent(self) -> Manifest | None:
+        """What a partial build takes marts over from; None where nothing whole is served: build everything then."""
+        with suppress(SnapshotCorrupt, SnapshotGone, NoSnapshot), self.open() as current:
+            return current.manifest if current.immutable else None
+        return None
+
+    def _publish(
+        self, build: Build, marts: dict[str, Mart], source: dict[str, str], *, new: AbstractSet[str]
+    ) -> Manifest:
+        parent_id = build.parent.id if build.parent else None
+        with self._locked("pointer.lock", build.run_id, wait=60):
+            current = self._parent()
+            if (current.id if current else None) != parent_id:
+                raise PublishConflict(
+                    f"{self._pointer} was moved to {self.current_id()} while run {build.run_id} built on {parent_id}",
+                    hint="nothing was published; run the build again",
+                )
+            snapshot_id, created_at = self._next_id()
+            manifest = Manifest(snapshot_id, parent_id, created_at, marts, build.run_id, source)
+            file = build.path / FILE_NAME
+            file.write_text(manifest.to_json(), encoding="utf-8")
+            for path in (file, *(build.path / f"{name}.parquet" for name in sorted(new))):
+                path.chmod(0o444)
+                _fsync(path)
+            _fsync(build.path)
+            build.path.rename(self._snapshots / snapshot_id)
+            _fsync(self._snapshots)
+            _fsync(self._building)
+            self._point_to(snapshot_id)
+            return manifest
+
+    def _next_id(self) -> tuple[str, datetime]:
+        """An id that sorts after all there are, even when the clock went back."""
+        now = datetime.now(UTC)
+        if ids := self._ids():
+            newest = datetime.strptime(ids[-1].rsplit("-", 1)[0], _ID_TIME).replace(tzinfo=UTC)
+            now = max(now, newest + timedelta(microseconds=1))
+        return f"{now.strftime(_ID_TIME)}-{secrets.token_hex(3)}", now
+
+    def _point_to(self, snapshot_id: str) -> None:
+        if self._pointer.is_dir() and not self._pointer.is_symlink():
+            raise PublishConflict(
+                f"{self._pointer} is a plain directory, expected a symlink that this store made",
+                hint="move it away; what lies in it is served until then",
+            )
+        temporary = self.root / ".mart.next"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(f"snapshots/{snapshot_id}")
+        temporary.replace(self._pointer)
+        _fsync(self.root)
+
+    @contextmanager
+    def _locked(self, name: str, holder: str, wait: float) -> Iterator[int]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        path = self.root / name
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _acquire(lock, path, wait)
+            text = json.dumps(
+                {
+                    "holder": holder,
+                    "pid": os.getpid(),
+                    "host": socket.gethostname(),
+                    "since": f"{datetime.now(UTC)}",
+                }
+            )
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, text.encode(), 0)
+            yield lock
+        finally:
+            os.close(lock)
+
+
+def _acquire(lock: int, path: Path, wait: float) -> None:
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise LockHeld(
+                    f"taking {path} failed after {wait:g} s: it is held by {path.read_text(encoding='utf-8')}",
+                    hint="wait for the holder to end, or end it; its lock ends with it",
+                ) from None
+            time.sleep(_LOCK_POLL_SECONDS)
+        else:
+            return
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,99 @@
+"""A publisher killed at every step leaves the old or the new snapshot, whole; the next build cleans up."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from backend.snapshots import SnapshotStore
+
+from .marts import NAMES, generations, publish
+
+# Everything through which the store and shutil change a disk. The publisher below dies by SIGKILL right before the
+# n-th of these calls; one run without a limit counts how many there are.
+CALLS = ("mkdir", "rename", "replace", "link", "symlink", "unlink", "rmdir", "fsync", "ftruncate", "pwrite", "chmod")
+
+PUBLISHER = f"""
+import os, signal, sys
+from backend.snapshots import SnapshotStore
+from tests.unit.store.marts import publish
+
+root, limit, only = sys.argv[1], int(sys.argv[2]), tuple(sys.argv[3].split(","))
+calls = 0
+
+def counted(real):
+    def call(*args, **kwargs):
+        global calls
+        calls += 1
+        if calls == limit:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **kwargs)
+    return call
+
+for name in {CALLS!r}:
+    setattr(os, name, counted(getattr(os, name)))
+store = SnapshotStore(__import__("pathlib").Path(root))
+publish(store, 2, only=only)
+store.retain(keep=1, minutes=0)
+print(calls)
+"""
+
+
+def run_publisher(root, limit, only):
+    return subprocess.run(
+        [sys.executable, "-c", PUBLISHER, str(root), str(limit), ",".join(only)],
+        check=False, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("only", [NAMES, ("fct_two",)], ids=["full", "partial"])
+def test_a_publisher_killed_at_any_step_leaves_the_old_or_the_new_snapshot(tmp_path, only):
+    rehearsal = tmp_path / "rehearsal"
+    publish(SnapshotStore(rehearsal), 0)
+    publish(SnapshotStore(rehearsal), 1)
+    finished = run_publisher(rehearsal, 0, only)
+    assert finished.returncode == 0, finished.stderr
+    steps = int(finished.stdout)
+    assert steps > 15
+
+    old = dict.fromkeys(NAMES, 1)
+    new = {**old, **dict.fromkeys(only, 2)}
+    outcomes = []
+    for step in range(1, steps + 1):
+        store = SnapshotStore(tmp_path / f"step-{step}")
+        publish(store, 0)
+        before = publish(store, 1).id
+        killed = run_publisher(store.root, step, only)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        with store.open() as snapshot:
+            snapshot.verify()
+            found = generations(snapshot)
+        assert found == (old if snapshot.id == before else new), f"step {step}"
+        outcomes.append(snapshot.id == before)
+
+        after = publish(store, 3)
+        assert list((store.root / "building").iterdir()) == [], f"step {step}"
+        assert not (store.root / ".mart.next").exists()
+        with store.open() as snapshot:
+            assert snapshot.id == after.id > before
+            assert generations(snapshot) == dict.fromkeys(NAMES, 3)
+        store.retain(keep=1, minutes=0)
+        assert [manifest.id for manifest in store.manifests()] == [after.id]
+    # Control: the kills fell on both sides of the one moment that matters, and it happened once.
+    assert outcomes == sorted(outcomes, reverse=True)
+    assert {True, False} == set(outcomes)
+
+
+def test_a_killed_builder_leaves_no_lock(tmp_path):
+    store = SnapshotStore(tmp_path)
+    publish(store, 1)
+    child = os.fork()
+    if child == 0:
+        with store.build("doomed", holder="doomed"):
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert [path.name for path in (tmp_path / "building").iterdir()] == ["doomed"]
+    publish(store, 2)
+    assert list((tmp_path / "building").iterdir()) == []
