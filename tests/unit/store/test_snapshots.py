@@ -231,7 +231,10 @@ def test_retention_spares_what_another_process_holds_through_a_read_only_mount(s
     # A descriptor opened read-only is all that a ``:ro`` mount allows, and all that the shared lock needs.
     ids = [publish(store, generation).id for generation in (1, 2)]
     reader = subprocess.Popen(
-        [sys.executable, "-c", READER, str(store.root), ids[0]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", READER, str(store.root), ids[0]],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     with reader:
         assert reader.stdout.readline() == "reading\n"

@@ -1,0 +1,104 @@
+PHASE ?= 2
+PORT ?= 8000
+DAGSTER_PORT ?= 3000
+USER_ID ?= 1
+export PORT DAGSTER_PORT
+
+-include .cache/images.env
+export PYTHON_IMAGE POSTGRES_IMAGE CA_BUNDLE
+export COMPOSE_BAKE := false
+
+# Containers run as whoever calls make, and as a plain user where that is root.
+APP_UID ?= $(if $(filter 0,$(shell id -u)),10001,$(shell id -u))
+APP_GID ?= $(if $(filter 0,$(shell id -u)),10001,$(shell id -g))
+export APP_UID APP_GID
+
+PY := .venv/bin/python
+COMPOSE = docker compose -f compose/base.yaml -f compose/phase$(PHASE).yaml
+PROJECT = docker compose -p $${COMPOSE_PROJECT_NAME:-parquet-marts}
+STATE := $(CURDIR)/data/demo
+LOCAL = PARQUET_DIR=$(STATE)/parquet DUCKDB_PATH=$(STATE)/build.duckdb SOURCE_DUCKDB_PATH=$(STATE)/source.duckdb \
+	DBT_TARGET=embedded SECRETS_DIR=$(CURDIR)/secrets
+# The store of the stack that runs; without one, the demo's.
+STORE = $(if $(shell $(PROJECT) ps -q dagster-daemon 2>/dev/null),$(PROJECT) exec -T dagster-daemon python,$(LOCAL) $(PY))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo dbt token up down logs ps clean snapshots rollback-data setup secrets images locks fmt check test unit e2e
+
+help:  ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
+
+##@ Without containers
+demo:  ## Source, marts and API on this machine, on http://127.0.0.1:8000 (PORT=)
+	@deploy/setup.sh venv secrets
+	@$(LOCAL) $(PY) -m deploy.demo
+
+dbt:  ## Build, audit and publish one snapshot of the demo's marts
+	@deploy/setup.sh venv
+	@$(LOCAL) $(PY) -m deploy.pipeline build
+
+token:  ## A bearer token for USER_ID=1, for the demo and the containers
+	@SECRETS_DIR=$(CURDIR)/secrets $(PY) -m backend.auth token --user-id $(USER_ID)
+
+##@ In containers
+up:  ## Start PHASE=0, 1 or 2 (default 2); returns when the API answers from real data
+	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --no-print-directory images
+	@$(COMPOSE) up --detach --remove-orphans --wait --wait-timeout 300 backend dagster-webserver
+	@echo "Phase $(PHASE): API http://127.0.0.1:$(PORT), Dagster http://127.0.0.1:$(DAGSTER_PORT); token: make token USER_ID=1"
+
+down:  ## Stop the containers, keep the data
+	@$(PROJECT) --profile '*' down --remove-orphans
+
+logs:  ## Follow the containers' logs
+	@$(PROJECT) logs --follow --tail 100
+
+ps:  ## The containers and their health
+	@$(PROJECT) ps --all
+
+clean:  ## Stop the containers and delete all data, after asking
+	@printf 'Delete the volumes, ./data and ./secrets? Type yes: ' && read -r answer && [ "$$answer" = yes ]
+	@$(PROJECT) --profile '*' down --remove-orphans --volumes
+	@rm -rf data secrets
+
+##@ Data
+snapshots:  ## List the snapshots
+	@$(STORE) -m deploy.pipeline snapshots
+
+rollback-data:  ## Serve SNAPSHOT=<id> again
+	@$(STORE) -m deploy.pipeline rollback-data --snapshot "$(SNAPSHOT)"
+
+##@ Development
+setup:  ## What running and testing need: packages, secrets, engine, Compose, base images
+	@deploy/setup.sh
+
+secrets:  ## Make the secrets that are missing
+	@deploy/setup.sh secrets
+
+images:  ## Build the images
+	@$(COMPOSE) --profile '*' build --quiet
+
+locks:  ## Resolve the versions anew after a change of pyproject.toml
+	@deploy/images/lock.sh
+
+fmt:  ## Format the code
+	@.venv/bin/ruff format --quiet . && .venv/bin/ruff check --quiet --fix .
+
+check:  ## Format, lint, types, unit tests, Compose and Dockerfile linters
+	@deploy/setup.sh venv
+	@.venv/bin/ruff format --check . && .venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/hadolint -c .hadolint.yaml deploy/images/*.Dockerfile deploy/images/standin/*.Dockerfile
+	@.venv/bin/compose-lint compose/base.yaml
+	@$(MAKE) --no-print-directory unit
+
+unit:  ## Tests without containers
+	@$(PY) -m pytest -n 2 tests/unit tests/compose
+
+e2e:  ## Tests against real containers
+	@deploy/setup.sh
+	@set -a && . .cache/images.env && $(PY) -m pytest tests/e2e
+
+test:  ## Everything, end to end; sets up what it needs
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory e2e

@@ -1,0 +1,218 @@
+"""The analytics endpoints. All are plain functions: FastAPI runs them in its thread pool, where they may block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Response
+from fastapi import Request as HttpRequest
+
+from backend.api.analytics import sql
+from backend.api.analytics.cursor import Cursor
+from backend.api.analytics.encode import rows_to_json
+from backend.api.analytics.models import DatasetInfo, DatasetList, QueriesBody, QueryResult, QueryResults
+from backend.api.analytics.query import Query, Request, parse, read_request
+from backend.api.problems import ApiError, ErrorEnvelope, bad_parameter
+from backend.auth import Caller, Principal
+from backend.datasets import Dataset
+from backend.duckdb.client import Connection, Database
+from backend.errors import SnapshotGone
+
+_HEADERS = {"X-Snapshot-Id": {"description": "the snapshot that answered", "schema": {"type": "string"}}}
+_RETRY = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
+_CHALLENGE = {"WWW-Authenticate": {"schema": {"type": "string"}}}
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    200: {"headers": _HEADERS},
+    401: {"model": ErrorEnvelope, "description": "No valid token", "headers": _CHALLENGE},
+    403: {"model": ErrorEnvelope, "description": "The token names no user", "headers": _CHALLENGE},
+    503: {"model": ErrorEnvelope, "description": "No data to read at the moment", "headers": _RETRY},
+    "default": {"model": ErrorEnvelope, "description": "Any other error"},
+}
+_NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorEnvelope, "description": "No such dataset"}}
+_QUERY_ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorEnvelope, "description": "A parameter makes no sense"},
+    410: {"model": ErrorEnvelope, "description": "The snapshot asked for is gone"},
+}
+_INVALID_BODY: dict[int | str, dict[str, Any]] = {422: {"model": ErrorEnvelope, "description": "Not such a body"}}
+
+
+def _parameter(name: str, kind: str, description: str, **schema: Any) -> dict[str, Any]:
+    return {"name": name, "in": "query", "description": description, "schema": {"type": kind, **schema}}
+
+
+# Declared by hand: they are read from the URL as they came, so that every mistake in them is answered alike.
+_PARAMETERS = [
+    _parameter("select", "string", "columns, comma-separated; default all", example="month,net"),
+    _parameter(
+        "order",
+        "string",
+        "sort keys, comma-separated: `column[.asc|.desc][.nullsfirst|.nullslast]`; ties, and everything else, in the "
+        "dataset's own order",
+        example="month.desc",
+    ),
+    _parameter("limit", "integer", "rows of a page", minimum=1),
+    _parameter("offset", "integer", "rows to skip", minimum=0, default=0),
+    _parameter("snapshot", "string", "answer from this snapshot; 410 when it is gone"),
+    _parameter("cursor", "string", "`next` of the page before; other parameters may be left out, else must be equal"),
+    {
+        "name": "filters",
+        "in": "query",
+        "description": "any column as a parameter: `<column>=eq.<value>`",
+        "style": "form",
+        "explode": True,
+        "schema": {"type": "object", "additionalProperties": {"type": "string"}, "example": {"currency": "eq.EUR"}},
+    },
+]
+
+router = APIRouter(prefix="/api/analytics", tags=["analytics"], responses=_ERRORS)
+
+
+@router.get("/datasets", response_model=DatasetList)
+def list_datasets(request: HttpRequest, caller: Caller) -> Response:
+    """All datasets, with the number of rows the caller may see of each."""
+
+    def work(connection: Connection) -> dict[str, Any]:
+        datasets = list(connection.datasets.values())
+        return {"datasets": _described(connection, datasets, caller), **_state(connection)}
+
+    return _answer(request, work)
+
+
+@router.get("/datasets/{dataset_id}", response_model=DatasetInfo, responses=_NOT_FOUND)
+def get_dataset(request: HttpRequest, dataset_id: str, caller: Caller) -> Response:
+    """One dataset."""
+
+    def work(connection: Connection) -> dict[str, Any]:
+        return _described(connection, [_dataset(connection, dataset_id)], caller)[0]
+
+    return _answer(request, work)
+
+
+@router.get(
+    "/datasets/{dataset_id}/query",
+    response_model=QueryResult,
+    responses={**_NOT_FOUND, **_QUERY_ERRORS},
+    openapi_extra={"parameters": _PARAMETERS},
+)
+def query_dataset(request: HttpRequest, dataset_id: str, caller: Caller) -> Response:
+    """Rows of one dataset: the caller's own, where it has a `user_id`."""
+    asked = read_request(dataset_id, request.query_params.multi_items(), request.app.state.cursor_key)
+
+    def work(connection: Connection) -> dict[str, Any]:
+        return _result(request, connection, asked, caller)
+
+    return _answer(request, work, asked.snapshot)
+
+
+@router.post("/query", response_model=QueryResults, responses={**_NOT_FOUND, **_QUERY_ERRORS, **_INVALID_BODY})
+def query_many(request: HttpRequest, body: QueriesBody, caller: Caller) -> Response:
+    """Several queries, all answered from one snapshot."""
+    maximum = request.app.state.settings.max_queries
+    if len(body.queries) > maximum:
+        raise bad_parameter("queries", expected=f"at most {maximum} queries", came=str(len(body.queries)))
+    asked = []
+    for index, query in enumerate(body.queries):
+        with _naming_query(index):
+            asked.append(read_request(query.dataset, query.items(), request.app.state.cursor_key))
+    snapshots = sorted({item.snapshot for item in asked if item.snapshot is not None})
+    if len(snapshots) > 1:
+        raise bad_parameter("snapshot", expected="one snapshot for all queries", came=", ".join(snapshots))
+
+    def work(connection: Connection) -> dict[str, Any]:
+        results = []
+        for index, item in enumerate(asked):
+            with _naming_query(index):
+                results.append(_result(request, connection, item, caller))
+        return {"results": results, **_state(connection)}
+
+    return _answer(request, work, snapshots[0] if snapshots else None)
+
+
+def _answer(request: HttpRequest, work: Callable[[Connection], Any], snapshot: str | None = None) -> Response:
+    database: Database = request.app.state.database
+
+    def noting_snapshot(connection: Connection) -> Any:
+        request.state.snapshot = connection.snapshot  # for the header, also of an error
+        return work(connection)
+
+    return Response(orjson.dumps(database.read(noting_snapshot, snapshot)), media_type="application/json")
+
+
+@contextmanager
+def _naming_query(index: int) -> Iterator[None]:
+    """Say in an error which query of the body it is about."""
+    try:
+        yield
+    except ApiError as error:
+        error.message = f"queries[{index}]: {error.message}"
+        raise
+
+
+def _dataset(connection: Connection, dataset_id: str) -> Dataset:
+    dataset = connection.datasets.get(dataset_id)
+    if dataset is None:
+        raise ApiError(
+            404,
+            "unknown_dataset",
+            f"there is no dataset {dataset_id[:100]!r}",
+            hint=f"there are: {', '.join(connection.datasets)}",
+        )
+    return dataset
+
+
+def _described(connection: Connection, datasets: Sequence[Dataset], caller: Principal) -> list[dict[str, Any]]:
+    known = {d.id: d.rows for d in datasets if d.rows is not None and (caller.all_rows or d.user_column is None)}
+    uncounted = [dataset for dataset in datasets if dataset.id not in known]
+    if uncounted:
+        known.update(connection.execute(*sql.counts(uncounted, caller)).fetchall())
+    return [
+        {
+            "id": dataset.id,
+            "name": dataset.name,
+            "description": dataset.description,
+            "columns": [{"name": c.name, "type": c.type, "description": c.description} for c in dataset.columns],
+            "row_count": known[dataset.id],
+        }
+        for dataset in datasets
+    ]
+
+
+def _result(request: HttpRequest, connection: Connection, asked: Request, caller: Principal) -> dict[str, Any]:
+    as_of = _iso(connection.last_refresh)
+    # On the DuckDB file there is no snapshot to pin: a cursor is good until the file is built again.
+    if asked.cursor and (asked.cursor.snapshot, asked.cursor.as_of) != (connection.snapshot, as_of):
+        raise SnapshotGone("the data this cursor pages through was replaced", hint="start again without cursor")
+    query = parse(asked, _dataset(connection, asked.dataset), request.app.state.settings)
+    rows = connection.execute(*sql.rows(query, caller)).fetchall()
+    page = rows[: query.limit]
+    return {
+        "dataset": query.dataset.id,
+        "columns": [{"name": column.name, "type": column.type} for column in query.columns],
+        "rows": rows_to_json(query.columns, page),
+        "row_count": len(page),
+        "next": _next(request, connection, asked, query) if len(rows) > query.limit else None,
+        **_state(connection),
+    }
+
+
+def _next(request: HttpRequest, connection: Connection, asked: Request, query: Query) -> str:
+    cursor = Cursor(
+        dataset=query.dataset.id,
+        params=dict(asked.params),
+        snapshot=connection.snapshot,
+        as_of=_iso(connection.last_refresh),
+        offset=query.offset + query.limit,
+    )
+    return cursor.encode(request.app.state.cursor_key)
+
+
+def _state(connection: Connection) -> dict[str, str | None]:
+    return {"last_refresh": _iso(connection.last_refresh), "snapshot": connection.snapshot}
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat()

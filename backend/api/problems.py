@@ -1,0 +1,160 @@
+"""Errors as the API answers them: always ``{"error": {"code", "message", "hint"}}``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import duckdb
+import orjson
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from backend.errors import BundleError, LockHeld, NoSnapshot, SnapshotCorrupt, SnapshotGone
+
+log = structlog.get_logger(__name__)
+
+# Seconds: a lock lasts as long as a build of a few marts, a first snapshot as long as a whole build.
+_RETRY_SOON = "2"
+_RETRY_LATER = "10"
+
+# A damaged file shows as almost any of DuckDB's errors, even as a bare duckdb.Error; these it never shows as.
+_OUR_FAULT = (
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.ParserException,
+    duckdb.SyntaxException,
+    duckdb.DataError,
+    duckdb.InternalException,
+)
+
+
+class ErrorBody(BaseModel):
+    """``code`` is for programs, ``message`` says what came and what was expected, ``hint`` what to do next."""
+
+    code: str
+    message: str
+    hint: str
+
+
+class ErrorEnvelope(BaseModel):
+    """What every error looks like."""
+
+    error: ErrorBody
+
+
+class ApiError(Exception):
+    """An answer that is an error."""
+
+    def __init__(
+        self, status: int, code: str, message: str, *, hint: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.headers = dict(headers or {})
+
+    def response(self, request: Request) -> Response:
+        """The error as an HTTP response; its code is noted for the log and the metrics."""
+        request.state.error_code = self.code
+        body = {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
+        return Response(orjson.dumps(body), self.status, headers=self.headers, media_type="application/json")
+
+
+def bad_parameter(name: str, *, expected: str, came: str) -> ApiError:
+    """400 for a query parameter that makes no sense."""
+    shown = came if len(came) <= 100 else came[:100] + "…"  # noqa: PLR2004 - enough to recognise it
+    return ApiError(
+        400,
+        "invalid_parameter",
+        f"parameter {name!r}: expected {expected}, got {shown!r}",
+        hint="GET /api/analytics/datasets/{id} lists columns and types; /docs the parameters",
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Make every error that leaves the app an envelope."""
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(BundleError, _bundle_error)
+    app.add_exception_handler(duckdb.Error, _unreadable)
+    app.add_exception_handler(OSError, _unreadable)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
+
+
+def internal_error(request: Request) -> Response:
+    """500 for what nobody expected; the log has the traceback under the request's id."""
+    return ApiError(
+        500,
+        "internal_error",
+        "answering this request failed",
+        hint=f"report request id {request.state.request_id}: the server's log has the details under it",
+    ).response(request)
+
+
+async def _api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)  # noqa: S101 - it is registered for nothing else
+    return error.response(request)
+
+
+async def _bundle_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, SnapshotGone):
+        return ApiError(
+            410,
+            "snapshot_gone",
+            "the snapshot asked for is not there (any more)",
+            hint="start again without snapshot or cursor, on the current one",
+        ).response(request)
+    # Paths are the operator's business: the caller reads what to do, the log what was found.
+    log.warning("refused", reason=type(error).__name__, error=str(error))
+    known = {
+        NoSnapshot: ("no_snapshot", "there is no snapshot and no fallback to read yet", _RETRY_LATER),
+        LockHeld: ("database_locked", "a build holds the database file", _RETRY_SOON),
+        SnapshotCorrupt: ("data_unreadable", "the data can't be read", _RETRY_LATER),
+    }
+    for kind, (code, message, seconds) in known.items():
+        if isinstance(error, kind):
+            return _unavailable(code, message, seconds).response(request)
+    return internal_error(request)
+
+
+async def _unreadable(request: Request, error: Exception) -> Response:
+    if isinstance(error, duckdb.OutOfMemoryException):
+        log.warning("out_of_memory", error=str(error))
+        problem = _unavailable("out_of_memory", "this query needs more memory than there is", _RETRY_SOON)
+        problem.hint = "ask for fewer rows or columns, or try again when the server is less busy"
+        return problem.response(request)
+    if isinstance(error, _OUR_FAULT):
+        log.error("query_failed", exc_info=error)
+        return internal_error(request)
+    log.error("data_unreadable", exc_info=error)
+    return _unavailable("data_unreadable", "the data can't be read", _RETRY_LATER).response(request)
+
+
+async def _invalid_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - it is registered for nothing else
+    found = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:3])
+    problem = ApiError(422, "invalid_request", found, hint="/docs shows the shape of the body")
+    return problem.response(request)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for nothing else
+    status = HTTPStatus(error.status_code)
+    return ApiError(
+        error.status_code,
+        status.name.lower(),
+        f"{request.method} {request.url.path}: {error.detail}",
+        hint="/docs lists what there is",
+        headers=error.headers,
+    ).response(request)
+
+
+def _unavailable(code: str, message: str, seconds: str) -> ApiError:
+    hint = f"try again in {seconds} seconds; if it lasts, see the server's log and /health/ready"
+    return ApiError(503, code, message, hint=hint, headers={"Retry-After": seconds})

@@ -1,0 +1,158 @@
+"""The API as an ASGI app: ``uvicorn --factory backend.app:create_app``."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import RedirectResponse
+from pydantic import BaseModel
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from backend import auth, logs
+from backend.api import problems
+from backend.api.analytics import cursor, endpoints
+from backend.api.analytics.models import LastRefresh, SnapshotId
+from backend.config import Settings
+from backend.duckdb import client
+from backend.metrics import Metrics
+
+_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_QUIET = ("/health/live", "/health/ready", "/metrics")
+
+log = structlog.get_logger(__name__)
+
+
+class Live(BaseModel):
+    """The process answers."""
+
+    status: str
+
+
+class Ready(Live):
+    """A query ran on what is served."""
+
+    snapshot: SnapshotId
+    last_refresh: LastRefresh
+
+
+def create_app(
+    *, settings: Settings | None = None, database: client.Database | None = None, secret: str | None = None
+) -> FastAPI:
+    """The app; what is not given comes from the environment. Raises ConfigError when the token secret is unfit."""
+    logs.configure()
+    app = FastAPI(
+        title="Analytics",
+        description="Personal finance marts: every user reads their own rows.",
+        lifespan=_closing_the_database,
+    )
+    app.state.settings = settings or Settings()
+    app.state.secret = secret or auth.load_secret()
+    app.state.cursor_key = cursor.signing_key(app.state.secret)
+    app.state.database = database or client.database()
+    app.state.metrics = Metrics(app.state.database)
+    problems.install(app)
+    app.include_router(endpoints.router)
+    _add_health(app)
+    app.add_middleware(Observed, metrics=app.state.metrics)
+    return app
+
+
+@asynccontextmanager
+async def _closing_the_database(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    app.state.database.close()
+
+
+def _add_health(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    @app.get("/health/live", tags=["health"])
+    async def live() -> Live:
+        """The process is up."""
+        return Live(status="live")
+
+    unavailable: dict[int | str, dict[str, Any]] = {503: {"model": problems.ErrorEnvelope}}
+
+    @app.get("/health/ready", tags=["health"], responses=unavailable)
+    def ready() -> Ready:
+        """A query ran on the current snapshot, or on the DuckDB file while there is none."""
+        connection = app.state.database.check()
+        return Ready(status="ready", snapshot=connection.snapshot, last_refresh=connection.last_refresh)
+
+    @app.get("/metrics", tags=["health"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    def metrics() -> Response:
+        """Prometheus metrics."""
+        return Response(app.state.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+class Observed:
+    """Gives every request an id, and every answer its headers, a line in the log and its place in the metrics.
+
+    Plain ASGI rather than a Starlette middleware class: an error that nobody handles is answered here, so that it,
+    too, is an envelope with an id.
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, see the ASGI specification."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        came = request.headers.get("x-request-id", "")
+        request.state.request_id = came if _REQUEST_ID.fullmatch(came) else uuid.uuid4().hex
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request.state.request_id
+                if snapshot := getattr(request.state, "snapshot", None):
+                    headers["X-Snapshot-Id"] = snapshot
+            await send(message)
+
+        started = time.perf_counter()
+        with structlog.contextvars.bound_contextvars(request_id=request.state.request_id):
+            try:
+                await self._app(scope, receive, send_with_headers)
+            except Exception as error:
+                log.exception("unexpected_error", exc_info=error)
+                if status:  # part of the answer is out: only breaking the connection tells the caller
+                    raise
+                await problems.internal_error(request)(scope, receive, send_with_headers)
+            finally:
+                self._note(request, status, time.perf_counter() - started)
+
+    def _note(self, request: Request, status: int, seconds: float) -> None:
+        route = getattr(request.scope.get("route"), "path", "unmatched")
+        error_code = getattr(request.state, "error_code", None)
+        self._metrics.observe(method=request.method, route=route, status=status, seconds=seconds, error_code=error_code)
+        if route in _QUIET and status < 400:  # noqa: PLR2004 - only their failures are news
+            return
+        log.info(
+            "request",
+            method=request.method,
+            path=request.url.path,
+            route=route,
+            status=status,
+            milliseconds=round(seconds * 1000, 1),
+            user_id=getattr(request.state, "user_id", None),
+            snapshot=getattr(request.state, "snapshot", None),
+            error_code=error_code,
+        )

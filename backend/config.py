@@ -1,0 +1,27 @@
+"""Settings of the API, read from the environment; paths and secrets are filepaths.py's business."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Limits of the API. Each field is the environment variable ``API_<FIELD>``."""
+
+    model_config = SettingsConfigDict(env_prefix="API_", frozen=True)
+
+    default_limit: int = Field(default=100, ge=1, description="rows of a page that names no limit")
+    max_limit: int = Field(default=10_000, ge=1, description="rows a page may ask for")
+    max_queries: int = Field(default=20, ge=1, description="queries in one POST")
+    duckdb_threads: int = Field(default=2, ge=1, description="threads of each DuckDB instance")
+    duckdb_memory_limit: str = Field(
+        default="512MB",
+        pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$",
+        description="memory of each DuckDB instance: one per snapshot in use",
+    )
+    pinned_snapshots: int = Field(default=4, ge=1, description="snapshots kept open beside the current one")
+    pinned_idle_seconds: float = Field(
+        default=300, gt=0, description="after which a pinned snapshot is closed, so that retention can delete it"
+    )
+    lock_wait_seconds: float = Field(
+        default=2, ge=0, description="how long to wait for a DuckDB file that a build holds, before answering 503"
+    )

@@ -1,0 +1,93 @@
+"""Datasets: the marts as the API shows them, the same whether they are Parquet files or tables of a DuckDB file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from duckdb import DuckDBPyConnection
+from duckdb.sqltypes import DuckDBPyType
+
+from backend.audit import quoted
+from backend.manifest import USER_COLUMN
+
+# What Parquet has no type for comes back from it as its nearest relative. The DuckDB file keeps the original, and
+# both must show the same.
+_PARQUET_TYPES = {"timestamp_s": "TIMESTAMP", "timestamp_ms": "TIMESTAMP", "enum": "VARCHAR", "bit": "VARCHAR"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: ``type`` is the text the API shows, ``sqltype`` what DuckDB says of this relation."""
+
+    name: str
+    type: str
+    description: str
+    sqltype: DuckDBPyType
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A mart that can be queried.
+
+    ``relation`` is SQL for a FROM clause; ``position`` is a column of it that numbers the rows in the order the mart
+    was written in, not among ``columns``. ``rows`` is None where nobody has counted them yet.
+    """
+
+    id: str
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+    relation: str
+    position: str
+    rows: int | None = None
+
+    @property
+    def user_column(self) -> str | None:
+        """The column that says whose row it is; None when the dataset belongs to everybody."""
+        return USER_COLUMN if self.column(USER_COLUMN) else None
+
+    def column(self, name: str) -> Column | None:
+        """The column of that name, if there is one."""
+        return next((column for column in self.columns if column.name == name), None)
+
+
+def literal(text: str) -> str:
+    """The text as an SQL string literal, for the few places (paths in views) where no parameter can stand."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def type_text(sqltype: DuckDBPyType) -> str:
+    """The type as every phase shows it: what its column is after a round trip through Parquet.
+
+    HUGEINT has no such name: DuckDB writes it to Parquet as DOUBLE, so a mart must cast it to BIGINT or DECIMAL.
+    """
+    if sqltype.id in _PARQUET_TYPES:
+        return _PARQUET_TYPES[sqltype.id]
+    if sqltype.id in ("list", "array"):
+        return f"{type_text(_child(sqltype, 0))}[]"
+    if sqltype.id == "map":
+        return f"MAP({type_text(_child(sqltype, 0))}, {type_text(_child(sqltype, 1))})"
+    if sqltype.id == "struct" and any(type_text(child) != str(child) for _, child in children(sqltype)):
+        fields = (f"{quoted(name)} {type_text(child)}" for name, child in children(sqltype))
+        return f"STRUCT({', '.join(fields)})"
+    return str(sqltype)
+
+
+def children(sqltype: DuckDBPyType) -> list[tuple[str, DuckDBPyType]]:
+    """Names and types inside a LIST (``child``), ARRAY, MAP (``key``, ``value``) or STRUCT (its fields); else none."""
+    if sqltype.id not in ("list", "array", "map", "struct"):
+        return []
+    return [(name, child) for name, child in sqltype.children if isinstance(child, DuckDBPyType)]
+
+
+def _child(sqltype: DuckDBPyType, index: int) -> DuckDBPyType:
+    return children(sqltype)[index][1]
+
+
+def describe(connection: DuckDBPyConnection, relation: str, descriptions: dict[str, str]) -> tuple[Column, ...]:
+    """Columns of the relation (SQL for a FROM clause), in order, with the descriptions given by name."""
+    fields = connection.execute(f"SELECT * FROM {relation} LIMIT 0").description or []  # noqa: S608 - quoted by us
+    return tuple(
+        Column(name=field[0], type=type_text(field[1]), description=descriptions.get(field[0], ""), sqltype=field[1])
+        for field in fields
+    )

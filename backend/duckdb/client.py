@@ -1,0 +1,208 @@
+"""Reads the marts: Parquet snapshots where there are any, else the DuckDB file of phases 0 and 1.
+
+Which of the two is configuration (``PARQUET_DIR``, ``DUCKDB_PATH``) and what lies on disk; callers can't tell, but
+for ``snapshot`` being None on the file.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+
+from backend import filepaths
+from backend.config import Settings
+from backend.datasets import Dataset
+from backend.duckdb.file import DuckDBFile
+from backend.duckdb.generations import Generation, Generations
+from backend.errors import NoSnapshot, SnapshotCorrupt, SnapshotGone
+from backend.snapshots import SnapshotStore
+
+T = TypeVar("T")
+_PLAIN_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A DuckDB session on one state of all marts.
+
+    ``snapshot`` is its id (None: the DuckDB file), ``last_refresh`` when that state was made (aware, UTC).
+    """
+
+    snapshot: str | None
+    last_refresh: datetime
+    datasets: Mapping[str, Dataset]
+    immutable: bool
+    _cursor: duckdb.DuckDBPyConnection
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """The session; it ends with the connection."""
+        return self._cursor
+
+    def execute(self, sql: str, params: Sequence[Any] | None = None) -> duckdb.DuckDBPyConnection:
+        """Run a statement with bound parameters (``?``). Raises duckdb.Error."""
+        return self._cursor.execute(sql, params)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What was served last: for reports, without touching the disk."""
+
+    snapshot: str | None
+    last_refresh: datetime | None
+    generations_open: int
+    fallback_in_use: bool
+    lock_retries: int
+
+
+class Database:
+    """The marts of one configuration; safe to use from many threads."""
+
+    def __init__(self, settings: Settings, *, parquet_dir: Path | None, duckdb_path: Path | None) -> None:
+        self._generations = Generations(SnapshotStore(parquet_dir), settings) if parquet_dir else None
+        self._file = DuckDBFile(duckdb_path, settings) if duckdb_path else None
+        self._file_refresh: datetime | None = None  # set while the file is what was served last
+
+    @contextmanager
+    def connection(self, snapshot: str | None = None) -> Iterator[Connection]:
+        """A connection to that snapshot, else to the current one, else to the DuckDB file.
+
+        Raises SnapshotGone for a snapshot that is not there, NoSnapshot when there is neither snapshot nor file,
+        LockHeld while a build holds the file, SnapshotCorrupt or OSError when what is there can't be read.
+        """
+        if self._generations is None:
+            with self._on_file(snapshot) as connection:
+                yield connection
+            return
+        with self._generations.lease(snapshot) as generation:
+            if generation is not None:
+                self._file_refresh = None
+                try:
+                    with _session(generation) as connection:
+                        yield connection
+                except (duckdb.FatalException, duckdb.InternalException):
+                    # After such an error DuckDB refuses every further query on the instance.
+                    self._generations.discard(generation)
+                    raise
+                return
+        with self._on_file(snapshot) as connection:
+            yield connection
+
+    def read(self, work: Callable[[Connection], T], snapshot: str | None = None) -> T:
+        """What ``work`` makes of a connection.
+
+        A plain directory of somebody else's can be replaced under the reader: then ``work`` is done again, on what
+        is there now. Raises what ``connection`` and ``work`` raise.
+        """
+        for _ in range(_PLAIN_ATTEMPTS):
+            with self.connection(snapshot) as connection:
+                try:
+                    result = work(connection)
+                except (duckdb.Error, OSError):
+                    if self._unchanged(connection):
+                        raise
+                else:
+                    if self._unchanged(connection):
+                        return result
+        raise SnapshotCorrupt(
+            f"the Parquet files were replaced during each of {_PLAIN_ATTEMPTS} attempts to read them",
+            hint="replace them less often, or publish snapshots",
+        )
+
+    def check(self) -> Connection:
+        """Run a query on what is served now. Raises like ``connection``, or duckdb.Error when the query fails."""
+
+        def work(connection: Connection) -> Connection:
+            relations = [dataset.relation for dataset in connection.datasets.values()] or ["(SELECT 1)"]
+            connection.execute(f"SELECT * FROM {relations[0]} LIMIT 1").fetchall()  # noqa: S608 - quoted by us
+            return connection
+
+        return self.read(work)
+
+    def status(self) -> Status:
+        """What was served last, without opening anything."""
+        current = self._generations.current if self._generations else None
+        return Status(
+            snapshot=current.id if current else None,
+            last_refresh=current.created_at if current else self._file_refresh,
+            generations_open=self._generations.open_count if self._generations else 0,
+            fallback_in_use=self._file_refresh is not None,
+            lock_retries=self._file.lock_retries if self._file else 0,
+        )
+
+    def close(self) -> None:
+        """Close what no request uses; the rest closes with its request."""
+        if self._generations:
+            self._generations.close()
+
+    @contextmanager
+    def _on_file(self, snapshot: str | None) -> Iterator[Connection]:
+        if snapshot is not None:
+            raise SnapshotGone(f"there is no snapshot {snapshot}", hint="ask without naming a snapshot")
+        if self._file is None:
+            raise NoSnapshot(
+                "there is no snapshot and no fallback file", hint="wait for the first build to be published, or run it"
+            )
+        with self._file.lease() as opened:
+            self._file_refresh = opened.modified_at
+            cursor = opened.connection.cursor()
+            try:
+                yield Connection(None, opened.modified_at, opened.datasets, True, cursor)
+            finally:
+                cursor.close()
+
+    def _unchanged(self, connection: Connection) -> bool:
+        if connection.immutable or self._generations is None:
+            return True
+        return self._generations.store.current_id() == connection.snapshot
+
+
+@contextmanager
+def _session(generation: Generation) -> Iterator[Connection]:
+    cursor = generation.cursor()
+    try:
+        yield Connection(generation.id, generation.created_at, generation.datasets, generation.immutable, cursor)
+    finally:
+        cursor.close()
+
+
+@functools.cache
+def database() -> Database:
+    """The database that the environment configures; one for the process."""
+    return Database(Settings(), parquet_dir=filepaths.parquet_dir(), duckdb_path=filepaths.duckdb_path())
+
+
+@contextmanager
+def get_connection(snapshot: str | None = None) -> Iterator[Connection]:
+    """A connection to what the environment configures; raises as ``Database.connection`` does."""
+    with database().connection(snapshot) as connection:
+        yield connection
+
+
+def execute_query(sql: str, params: Sequence[Any] | None = None) -> list[dict[str, Any]]:
+    """Rows of a query on the current marts, as dictionaries of Python values. Raises as ``Database.read``."""
+
+    def work(connection: Connection) -> list[dict[str, Any]]:
+        cursor = connection.execute(sql, params)
+        names = [field[0] for field in cursor.description or []]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    return database().read(work)
+
+
+def check_connection() -> bool:
+    """Run a query on the current marts; True when it ran. Raises as ``Database.check`` when it did not."""
+    database().check()
+    return True
+
+
+def _get_last_refresh_time() -> datetime:
+    """When what is served was made: the snapshot's time, else the DuckDB file's (aware, UTC)."""
+    with get_connection() as connection:
+        return connection.last_refresh

@@ -1,0 +1,36 @@
+"""A DuckDB instance that can read what it was opened for, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from backend.config import Settings
+from backend.datasets import literal
+
+
+def connect(settings: Settings, database: str = ":memory:", *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    """A connection with our limits, extensions and Python variables off. Raises duckdb.Error."""
+    config: dict[str, Any] = {
+        "threads": settings.duckdb_threads,
+        "memory_limit": settings.duckdb_memory_limit,
+        # The container's file system is read-only: a query that doesn't fit into memory has to fail, not spill.
+        "temp_directory": "",
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "allow_community_extensions": False,
+        "python_enable_replacements": False,
+    }
+    return duckdb.connect(database, read_only=read_only, config=config)
+
+
+def lock_down(connection: duckdb.DuckDBPyConnection, directory: Path | None = None) -> None:
+    """Let the whole instance read files of ``directory`` at most, in UTC, and let no statement change that."""
+    # GLOBAL: a cursor is a session of its own and does not inherit what SET changed in this one.
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    if directory is not None:
+        connection.execute(f"SET allowed_directories = [{literal(str(directory))}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")

@@ -1,0 +1,135 @@
+"""The DuckDB file of phases 0 and 1: opened read-only for as long as requests need it, and no longer.
+
+DuckDB lets one process write or several read, so a build keeps us out and we keep a build out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
+
+from backend.audit import quoted
+from backend.config import Settings
+from backend.datasets import Dataset, describe
+from backend.duckdb.engine import connect, lock_down
+from backend.errors import LockHeld, NoSnapshot, SnapshotCorrupt
+from backend.manifest import label_for
+
+_TABLES = """
+    SELECT table_name, comment FROM duckdb_tables()
+    WHERE database_name = current_database() AND schema_name = 'main' AND NOT internal ORDER BY table_name
+"""
+_COLUMNS = """
+    SELECT table_name, column_name, comment FROM duckdb_columns()
+    WHERE database_name = current_database() AND schema_name = 'main' AND comment IS NOT NULL
+"""
+
+
+@dataclass
+class OpenFile:
+    """The file while it is open: what is in it, and since when. ``users`` counts the requests on it."""
+
+    connection: duckdb.DuckDBPyConnection
+    datasets: dict[str, Dataset]
+    modified_at: datetime
+    users: int = 0
+
+
+class DuckDBFile:
+    """One DuckDB file that others write. Requests at the same time share one instance."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self.path = path
+        self.lock_retries = 0
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._open: OpenFile | None = None
+
+    @contextmanager
+    def lease(self) -> Iterator[OpenFile]:
+        """The open file.
+
+        Raises NoSnapshot when it does not exist or has no table, LockHeld when a build still holds it after
+        ``lock_wait_seconds``, SnapshotCorrupt when it is no DuckDB file that we can read.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception_type(LockHeld),
+            stop=stop_before_delay(self._settings.lock_wait_seconds),
+            wait=wait_random_exponential(multiplier=0.05, max=0.5),
+            before_sleep=self._count,
+            reraise=True,
+        )
+        opened = retrying(self._acquire)
+        try:
+            yield opened
+        finally:
+            with self._lock:
+                opened.users -= 1
+                if opened.users == 0:
+                    self._open = None
+                    opened.connection.close()
+
+    def _count(self, _: RetryCallState) -> None:
+        self.lock_retries += 1
+
+    def _acquire(self) -> OpenFile:
+        with self._lock:
+            opened = self._open = self._open or self._connect()
+            opened.users += 1
+            return opened
+
+    def _connect(self) -> OpenFile:
+        try:
+            modified_at = datetime.fromtimestamp(self.path.stat().st_mtime, UTC)
+        except OSError as error:
+            raise self._nothing(f"there is no readable DuckDB file {self.path}: {error.strerror}") from error
+        try:
+            connection = connect(self._settings, str(self.path), read_only=True)
+        except duckdb.Error as error:
+            if isinstance(error, duckdb.IOException) and "lock" in str(error).lower():
+                raise LockHeld(
+                    f"the DuckDB file {self.path} is being written: {error}",
+                    hint="a build is running; try again in a moment",
+                ) from error
+            raise self._unreadable(error) from error
+        try:
+            lock_down(connection)
+            datasets = _datasets(connection)
+        except duckdb.Error as error:
+            connection.close()
+            raise self._unreadable(error) from error
+        if not datasets:
+            connection.close()
+            raise self._nothing(f"the DuckDB file {self.path} has no table yet")
+        return OpenFile(connection, datasets, modified_at)
+
+    def _nothing(self, found: str) -> NoSnapshot:
+        return NoSnapshot(f"there is no snapshot, and {found}", hint="wait for the first build, or run it")
+
+    def _unreadable(self, error: duckdb.Error) -> SnapshotCorrupt:
+        return SnapshotCorrupt(f"opening the DuckDB file {self.path} failed: {error}", hint="build it anew")
+
+
+def _datasets(connection: duckdb.DuckDBPyConnection) -> dict[str, Dataset]:
+    descriptions: dict[str, dict[str, str]] = {}
+    for table, column, comment in connection.execute(_COLUMNS).fetchall():
+        descriptions.setdefault(table, {})[column] = comment.strip()
+    datasets = {}
+    for table, comment in connection.execute(_TABLES).fetchall():
+        relation = f"main.{quoted(table)}"
+        datasets[table] = Dataset(
+            id=table,
+            name=label_for(table),
+            description=(comment or "").strip(),
+            columns=describe(connection, relation, descriptions.get(table, {})),
+            relation=relation,
+            position="rowid",
+        )
+    return datasets

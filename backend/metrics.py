@@ -1,0 +1,70 @@
+"""Prometheus metrics of one app, in a registry of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from backend.duckdb.client import Database
+
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """What is counted per request, and what the database says of itself when scraped."""
+
+    def __init__(self, database: Database) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "http_requests", "Requests answered.", ["method", "route", "status"], registry=self.registry
+        )
+        self.latency = Histogram(
+            "http_request_duration_seconds",
+            "Time until the answer was sent.",
+            ["method", "route"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self.refused = Counter(
+            "analytics_refused", "Errors answered, by the code in their envelope.", ["code"], registry=self.registry
+        )
+        self.registry.register(_DatabaseCollector(database))
+
+    def observe(self, *, method: str, route: str, status: int, seconds: float, error_code: str | None) -> None:
+        """Count one answered request; ``route`` is the template, so that ids don't multiply series."""
+        self.requests.labels(method, route, str(status)).inc()
+        self.latency.labels(method, route).observe(seconds)
+        if error_code:
+            self.refused.labels(error_code).inc()
+
+    def exposition(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class _DatabaseCollector(Collector):
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._database.status()
+        info = GaugeMetricFamily("analytics_snapshot_info", "1 for the snapshot served.", labels=["snapshot"])
+        if status.snapshot:
+            info.add_metric([status.snapshot], 1)
+        yield info
+        if status.last_refresh:
+            age = (datetime.now(UTC) - status.last_refresh).total_seconds()
+            yield GaugeMetricFamily("analytics_data_age_seconds", "Since what is served was made.", value=age)
+        yield GaugeMetricFamily(
+            "analytics_generations_open", "DuckDB instances open on snapshots.", value=status.generations_open
+        )
+        yield GaugeMetricFamily(
+            "analytics_fallback_in_use", "1 while the DuckDB file is served.", value=status.fallback_in_use
+        )
+        yield CounterMetricFamily(
+            "analytics_lock_retries", "Waits for a DuckDB file that a build held.", value=status.lock_retries
+        )

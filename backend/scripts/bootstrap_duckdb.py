@@ -1,0 +1,53 @@
+"""Writes a snapshot's marts as tables into a DuckDB file, as phase 0 has them.
+
+Phase 1 does so after every publish, so that a rollback to phase 0 finds the same rows.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import duckdb
+
+from backend.audit import quoted
+from backend.manifest import Manifest
+from backend.snapshots import Snapshot
+
+
+def write_duckdb_file(snapshot: Snapshot, path: Path) -> None:
+    """Replace the DuckDB file ``path`` by one with the snapshot's marts: same rows, order, types and comments.
+
+    It is written beside its target and renamed over it, so that a reader meets the old file or the new one, never a
+    lock. Raises duckdb.Error or OSError; then ``path`` is as it was.
+    """
+    temporary = path.with_name(path.name + ".next")
+    _remove_with_log(temporary)
+    with duckdb.connect(str(temporary)) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        _copy(connection, snapshot)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    # A log that a killed phase-0 build left behind belongs to the old file; the new one must not replay it.
+    path.with_name(path.name + ".wal").unlink(missing_ok=True)
+    temporary.replace(path)
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
+    manifest: Manifest = snapshot.manifest
+    for mart in manifest.marts.values():
+        table = quoted(mart.name)
+        select = "SELECT * FROM read_parquet(?)"
+        connection.execute(f"CREATE TABLE {table} AS {select}", [str(snapshot.file(mart.name))])
+        connection.execute(f"COMMENT ON TABLE {table} IS {_literal(mart.description)}")
+        for column in mart.columns:
+            connection.execute(f"COMMENT ON COLUMN {table}.{quoted(column.name)} IS {_literal(column.description)}")
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _remove_with_log(path: Path) -> None:
+    for leftover in (path, path.with_name(path.name + ".wal")):
+        leftover.unlink(missing_ok=True)

@@ -1,0 +1,62 @@
+{#- Replaces dbt-duckdb's `external`, for Parquet only. What differs:
+
+    - an empty mart is a file with zero rows, not one row of NULLs;
+    - the file is always written beside its target and renamed over it: a hard link to an earlier snapshot's file is
+      replaced, never written through;
+    - what the mart held before it became a file is noted in `_build.written`, for the audit to compare. -#}
+{% materialization external, adapter='duckdb', supported_languages=['sql'] %}
+    {%- set location = render(config.get('location', default=external_location(this, config))) -%}
+    {%- set options = adapter.external_write_options(location, render_write_options(config)) -%}
+    {%- set view = this.incorporate(type='view') -%}
+    {%- set rows = make_intermediate_relation(this.incorporate(type='table')) -%}
+    {%- set existing = load_cached_relation(this) -%}
+
+    {% do drop_relation_if_exists(load_cached_relation(rows)) %}
+    {{ run_hooks(pre_hooks, inside_transaction=False) }}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+
+    {# A table of its own, because only a table enforces the contract's constraints. #}
+    {% call statement('rows') %}
+        {{ create_table_as(False, rows, compiled_code) }}
+    {% endcall %}
+    {% do note_written(this, rows) %}
+
+    {% call statement('write_file') %}
+        copy (select * from {{ rows }}) to '{{ adapter.escape_sql_string(location) }}' ({{ options }}, use_tmp_file true)
+    {% endcall %}
+
+    {% if existing is not none and not existing.is_view %}
+        {% do drop_relation_if_exists(existing) %}
+    {% endif %}
+    {% call statement('main') %}
+        create or replace view {{ view }} as select * from read_parquet('{{ adapter.escape_sql_string(location) }}')
+    {% endcall %}
+    {% do adapter.drop_relation(rows) %}
+
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {% do persist_docs(view, model) %}
+    {% do adapter.commit() %}
+    {{ run_hooks(post_hooks, inside_transaction=False) }}
+
+    {{ return({'relations': [view]}) }}
+{% endmaterialization %}
+
+
+{#- `_build.written` has one row per mart that this build file wrote. -#}
+{% macro prepare_written() %}
+    {% if execute and not marts_are_tables() %}
+        create schema if not exists _build;
+        create table if not exists _build.written (mart varchar, row_count bigint, fingerprint varchar)
+    {% endif %}
+{% endmacro %}
+
+
+{% macro note_written(mart, rows) %}
+    {% call statement('forget_written') %}
+        delete from _build.written where mart = '{{ mart.identifier }}'
+    {% endcall %}
+    {% call statement('note_written') %}
+        insert into _build.written
+        select '{{ mart.identifier }}', count(*), {{ fingerprint() }} from {{ rows }} as t
+    {% endcall %}
+{% endmacro %}

@@ -1,0 +1,6 @@
+{#- Assert that no value of the column is below `minimum`. -#}
+{% test at_least(model, column_name, minimum) %}
+select {{ column_name }}
+from {{ model }}
+where {{ column_name }} < {{ minimum }}
+{% endtest %}

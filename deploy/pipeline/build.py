@@ -1,0 +1,132 @@
+"""One build of the marts, from the source to what is served.
+
+Phases 1 and 2: land the source, let dbt write Parquet into a private directory, audit, publish. Phase 0 (no
+``PARQUET_DIR``): let dbt write tables into the file that everybody shares.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+
+from backend import filepaths
+from backend.errors import BuildFailed
+from backend.manifest import Manifest
+from backend.scripts.bootstrap_duckdb import write_duckdb_file
+from backend.snapshots import SnapshotStore
+from deploy.pipeline.dbt import Dbt, NodeResult, summary_of_failures
+from deploy.pipeline.project import DbtProject
+from deploy.pipeline.settings import PipelineSettings
+
+
+@dataclass
+class Outcome:
+    """What a build did: dbt's results, the marts it built anew, and the snapshot (None in phase 0)."""
+
+    results: list[NodeResult] = field(default_factory=list)
+    built: list[str] = field(default_factory=list)
+    snapshot: Manifest | None = None
+
+
+def run_build(
+    project: DbtProject, outcome: Outcome, *, run_id: str, holder: str, select: Sequence[str] | None = None
+) -> None:
+    """Build all marts, or ``select`` and whatever else is stale, and publish one whole snapshot.
+
+    ``outcome`` is filled as the build goes on, so that a failed one can be explained. Raises BuildFailed when dbt or
+    one of its tests failed, AuditFailed, LockHeld, PublishConflict; in each case what is served stays as it was.
+    """
+    settings = PipelineSettings()
+    root = filepaths.parquet_dir()
+    with tempfile.TemporaryDirectory(prefix="dbt-run-") as artefacts:
+        target = Path(artefacts)
+        if root is None:
+            _build(Dbt(target, {}), project, outcome, select)
+            return
+        store = SnapshotStore(root)
+        with store.build(run_id, holder=holder, wait=settings.build_lock_wait_seconds) as build, _build_file() as file:
+            dbt = Dbt(target, {"MART_BUILD_DIR": str(build.path), "DUCKDB_PATH": str(file)}, keep_open=[build.lock])
+            if select is not None and build.parent is not None:
+                dbt.land_sources()
+                stale = stale_marts(project, build.parent, set(select), _fingerprints(file, "landed._landing"))
+                build.link([spec.name for spec in project.specs if spec.name not in stale])
+                select = [spec.name for spec in project.specs if spec.name in stale]
+            else:
+                select = None
+            _build(dbt, project, outcome, select)
+            outcome.snapshot = build.publish(
+                project.specs,
+                written=_fingerprints(file, "_build.written"),
+                source=_fingerprints(file, "landed._landing"),
+            )
+        store.retain(keep=settings.snapshots_keep, minutes=settings.snapshots_keep_minutes)
+    refresh_legacy_file(store)
+
+
+def stale_marts(project: DbtProject, parent: Manifest, selected: set[str], source: dict[str, str]) -> set[str]:
+    """The marts that a partial build has to build so that all marts of its snapshot come from one source moment.
+
+    That is the selected ones, those whose source tables or SQL changed since the parent, and all that read these.
+    """
+    if unknown := selected - {spec.name for spec in project.specs}:
+        raise BuildFailed(f"no mart is called {', '.join(sorted(unknown))}", hint="see `dbt ls` for the marts")
+    stale: set[str] = set()
+    for spec in project.specs:
+        before = parent.marts.get(spec.name)
+        if (
+            spec.name in selected
+            or before is None
+            or (before.code, [(c.name, c.type) for c in before.columns])
+            != (spec.code, [(c.name, c.type) for c in spec.columns])
+            or any(parent.source.get(table) != source[table] for table in spec.sources)
+            or project.parent_marts(spec.name) & stale
+        ):
+            stale.add(spec.name)
+    return stale
+
+
+def refresh_legacy_file(store: SnapshotStore) -> None:
+    """Phase 1: bring the phase-0 file up to the current snapshot, so that a rollback finds the same numbers."""
+    legacy = filepaths.legacy_duckdb_path()
+    if legacy is not None:
+        with store.open() as snapshot:
+            write_duckdb_file(snapshot, legacy)
+
+
+def _build(dbt: Dbt, project: DbtProject, outcome: Outcome, select: Sequence[str] | None) -> None:
+    outcome.built = [spec.name for spec in project.specs if select is None or spec.name in select]
+    outcome.results = dbt.build(select)
+    if failures := summary_of_failures(outcome.results, project.manifest["nodes"]):
+        raise BuildFailed(
+            f"dbt build failed, nothing was published:\n{failures}"
+            if filepaths.parquet_dir()
+            else f"dbt build failed:\n{failures}",
+            hint="fix what it names, then run again",
+        )
+
+
+@contextmanager
+def _build_file() -> Iterator[Path]:
+    """The DuckDB file to build in: new for this build, gone after it, whatever an earlier one left behind."""
+    file = filepaths.build_database()
+    _remove(file)
+    try:
+        yield file
+    finally:
+        _remove(file)
+
+
+def _remove(file: Path) -> None:
+    for path in (file, file.with_name(file.name + ".wal")):
+        path.unlink(missing_ok=True)
+
+
+def _fingerprints(file: Path, table: str) -> dict[str, str]:
+    with duckdb.connect(str(file), read_only=True) as connection:
+        rows = connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - one of two names of ours
+    return {row[0]: row[2] for row in rows}

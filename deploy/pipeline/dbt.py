@@ -1,0 +1,104 @@
+"""Runs dbt, in a process of its own, and reads what it says of the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backend import filepaths
+from backend.errors import BuildFailed
+
+_FAILED = ("error", "fail", "runtime error")
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """One line of ``run_results.json``: a model or a test, how it went, and what dbt says of it."""
+
+    unique_id: str
+    status: str
+    message: str
+    seconds: float
+    failures: int | None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the node errored, or is a test that did not pass."""
+        return self.status in _FAILED
+
+
+@dataclass(frozen=True)
+class Dbt:
+    """dbt against the project in ``dbt/``, with artefacts in ``target`` and the variables in ``env`` added."""
+
+    target: Path
+    env: Mapping[str, str]
+    keep_open: Sequence[int] = ()
+
+    def parse(self) -> Path:
+        """Parse the project; path of the manifest. Raises BuildFailed with dbt's own words."""
+        self._check("parse")
+        return self.target / "manifest.json"
+
+    def land_sources(self) -> None:
+        """Copy all source tables into the build file at one moment. Raises BuildFailed."""
+        self._check("run-operation", "land_sources")
+
+    def build(self, select: Sequence[str] | None) -> list[NodeResult]:
+        """``dbt build`` of everything, or of a selection; results of models and tests, failed ones included.
+
+        Raises BuildFailed when dbt failed before or beside these: a hook, the connection, the project itself.
+        """
+        file = self.target / "run_results.json"
+        file.unlink(missing_ok=True)
+        code = self._run("build", *(("--select", *select) if select is not None else ()))
+        results = []
+        if file.is_file():
+            results = [
+                NodeResult(r["unique_id"], r["status"], r["message"] or "", r["execution_time"], r["failures"])
+                for r in json.loads(file.read_text(encoding="utf-8"))["results"]
+            ]
+        if code != 0 and not any(result.failed for result in results):
+            raise _ended("build", code)
+        return results
+
+    def _check(self, *args: str) -> None:
+        if (code := self._run(*args)) != 0:
+            raise _ended(args[0], code)
+
+    def _run(self, *args: str) -> int:
+        self.target.mkdir(parents=True, exist_ok=True)
+        parsed = filepaths.dbt_target_dir() / "partial_parse.msgpack"
+        if parsed.is_file() and not (self.target / parsed.name).exists():
+            shutil.copyfile(parsed, self.target / parsed.name)
+        directory = str(filepaths.DBT_PROJECT_DIR)
+        command = [
+            *(sys.executable, "-m", "dbt.cli.main", *args),
+            *("--project-dir", directory, "--profiles-dir", directory),
+            *("--target-path", str(self.target), "--log-path", str(self.target)),
+        ]
+        # The build's lock stays held as long as dbt lives, even when its parent is killed.
+        environment = {**os.environ, "DBT_PROJECT_DIR": directory, **self.env}
+        finished = subprocess.run(command, env=environment, pass_fds=tuple(self.keep_open), check=False)
+        return finished.returncode
+
+
+def _ended(command: str, code: int) -> BuildFailed:
+    return BuildFailed(f"dbt {command} ended with code {code}", hint="see what dbt printed")
+
+
+def summary_of_failures(results: Sequence[NodeResult], nodes: Mapping[str, Any]) -> str:
+    """The failed models and tests, a line each, with dbt's message."""
+    lines = []
+    for result in results:
+        if result.failed:
+            node = nodes.get(result.unique_id, {"resource_type": "node", "name": result.unique_id})
+            lines.append(f"{node['resource_type']} {node['name']}: {result.status}: {result.message.strip()}")
+    return "\n".join(lines)

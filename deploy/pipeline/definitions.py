@@ -1,0 +1,179 @@
+"""The Dagster code location: dbt's marts as assets, the hourly schedule, eager automation, the first build."""
+
+# No postponed annotations here: Dagster looks at the real type of ``context``.
+
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetExecutionContext,
+    AssetMaterialization,
+    AssetSelection,
+    AutomationCondition,
+    AutomationConditionSensorDefinition,
+    DagsterRunStatus,
+    DefaultScheduleStatus,
+    DefaultSensorStatus,
+    Definitions,
+    Failure,
+    MaterializeResult,
+    MetadataValue,
+    RunRequest,
+    RunsFilter,
+    ScheduleDefinition,
+    SensorEvaluationContext,
+    SkipReason,
+    define_asset_job,
+    sensor,
+)
+from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_selection, dbt_assets
+from dagster_dbt.asset_utils import get_asset_check_key_for_test
+
+from backend import filepaths
+from backend.errors import BundleError
+from backend.manifest import Manifest
+from backend.snapshots import SnapshotStore
+from deploy.pipeline.build import Outcome, run_build
+from deploy.pipeline.dbt import NodeResult
+from deploy.pipeline.project import DbtProject
+
+PROJECT = DbtProject.read(filepaths.dbt_target_dir() / "manifest.json")
+
+
+class Translator(DagsterDbtTranslator):
+    """Marts tagged ``auto_eager`` are rebuilt as soon as what they read was."""
+
+    def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> AutomationCondition[Any] | None:
+        """Dagster's eager condition for the tag ``auto_eager``; none for the rest."""
+        return AutomationCondition.eager() if "auto_eager" in dbt_resource_props["tags"] else None
+
+
+TRANSLATOR = Translator()
+KEYS = {
+    name: TRANSLATOR.get_asset_key(PROJECT.manifest["nodes"][unique_id])
+    for name, unique_id in PROJECT.mart_nodes.items()
+}
+
+
+@dbt_assets(manifest=PROJECT.manifest, dagster_dbt_translator=TRANSLATOR, name="marts")
+def marts(context: AssetExecutionContext) -> Iterator[AssetCheckResult | MaterializeResult[Any]]:
+    """Build the selected marts, and what must change with them, and publish one whole snapshot."""
+    selected = [name for name, key in KEYS.items() if key in context.selected_asset_keys]
+    outcome = Outcome()
+    failure: BundleError | None = None
+    context.log.info(f"Building in {socket.gethostname()}")
+    try:
+        run_build(
+            PROJECT,
+            outcome,
+            run_id=context.run_id,
+            holder=f"Dagster run {context.run_id}",
+            select=selected if len(selected) < len(KEYS) else None,
+        )
+    except BundleError as error:
+        failure = error
+    # What the tests said is shown in either case; an asset counts as materialised only once it is published.
+    yield from _check_results(context, outcome.results)
+    if failure is not None:
+        raise Failure(f"{failure.message}\n{failure.hint}", allow_retries=False) from failure
+    for name in outcome.built:
+        metadata = _metadata(outcome.snapshot, name)
+        if name in selected:
+            yield MaterializeResult(asset_key=KEYS[name], metadata=metadata)
+        else:
+            context.log_event(AssetMaterialization(asset_key=KEYS[name], metadata=metadata))
+
+
+def _check_results(context: AssetExecutionContext, results: list[NodeResult]) -> Iterator[AssetCheckResult]:
+    for result in results:
+        node = PROJECT.manifest["nodes"].get(result.unique_id)
+        if node is None or node["resource_type"] != "test" or result.status == "skipped":
+            continue
+        key = get_asset_check_key_for_test(PROJECT.manifest, TRANSLATOR, result.unique_id, project=None)
+        if key is None or key not in context.selected_asset_check_keys:
+            if result.failed:
+                context.log.error(f"{node['name']}: {result.message}")
+            continue
+        yield AssetCheckResult(
+            asset_key=key.asset_key,
+            check_name=key.name,
+            passed=result.status == "pass",
+            severity=AssetCheckSeverity.ERROR if result.failed else AssetCheckSeverity.WARN,
+            description=result.message or None,
+            metadata={"failing rows": result.failures} if result.failures is not None else {},
+        )
+
+
+def _metadata(snapshot: Manifest | None, name: str) -> dict[str, Any]:
+    """Phase 0 has no snapshot, so nothing to say of it."""
+    if snapshot is None:
+        return {}
+    mart = snapshot.marts[name]
+    return {
+        "snapshot": snapshot.id,
+        "dagster/row_count": mart.rows,
+        "bytes": MetadataValue.int(mart.bytes),
+        "sha256": mart.sha256,
+    }
+
+
+ALL_MARTS = define_asset_job("all_marts", selection=AssetSelection.assets(marts))
+# Whatever reads an hourly mart is built with it: published apart, details and aggregates would disagree.
+HOURLY_MARTS = define_asset_job("hourly_marts", selection=build_dbt_asset_selection([marts], "tag:auto_hourly+"))
+
+_UNFINISHED = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+_RETRY_SECONDS = 300
+
+
+@sensor(
+    job=ALL_MARTS,
+    name="first_build",
+    minimum_interval_seconds=5,
+    default_status=DefaultSensorStatus.RUNNING,
+    description="Starts a full build while there is nothing to serve; a failed one is tried again every 5 minutes.",
+)
+def first_build(context: SensorEvaluationContext) -> RunRequest | SkipReason:
+    """One run at a time until something is served."""
+    if _something_is_served():
+        return SkipReason("There is something to serve.")
+    if context.instance.get_runs(RunsFilter(statuses=_UNFINISHED), limit=1):
+        return SkipReason("A run is under way.")
+    ended = [record.end_time or 0 for record in context.instance.get_run_records(limit=1)]
+    if ended and time.time() - ended[0] < _RETRY_SECONDS:
+        return SkipReason("The last build failed less than 5 minutes ago.")
+    return RunRequest(tags={"started_by": "first_build"})
+
+
+def _something_is_served() -> bool:
+    root = filepaths.parquet_dir()
+    if root is None:
+        return filepaths.build_database().exists()
+    return SnapshotStore(root).current_id() is not None
+
+
+defs = Definitions(
+    assets=[marts],
+    jobs=[ALL_MARTS, HOURLY_MARTS],
+    schedules=[
+        ScheduleDefinition(job=HOURLY_MARTS, cron_schedule="0 * * * *", default_status=DefaultScheduleStatus.RUNNING)
+    ],
+    sensors=[
+        first_build,
+        AutomationConditionSensorDefinition(
+            "eager_marts",
+            target=AssetSelection.assets(*KEYS.values()),
+            default_status=DefaultSensorStatus.RUNNING,
+            minimum_interval_seconds=15,
+        ),
+    ],
+)

@@ -1,0 +1,59 @@
+"""Runs the real dbt, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend.filepaths import DBT_PROJECT_DIR
+
+INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
+
+
+def run_dbt(*arguments: str, project: Path, **variables: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run dbt on ``project`` with only these environment variables."""
+    environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    environment |= {
+        "DBT_PROJECT_DIR": str(project),
+        "DBT_PROFILES_DIR": str(project),
+        "DBT_USE_COLORS": "false",
+        **{name: str(value) for name, value in variables.items()},
+    }
+    command = [sys.executable, "-m", "dbt.cli.main", *arguments]
+    return subprocess.run(
+        command, env=environment, cwd=project, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+@dataclass(frozen=True)
+class Build:
+    """A place to build in: ``parquet/`` for the marts (``tables``: none, marts stay in the file) and the build file."""
+
+    root: Path
+    source: Path
+    tables: bool = False
+
+    @property
+    def parquet(self) -> Path:
+        return self.root / "parquet"
+
+    @property
+    def file(self) -> Path:
+        return self.root / "dbt_build.duckdb"
+
+    def dbt(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        self.parquet.mkdir(parents=True, exist_ok=True)
+        return run_dbt(
+            *arguments,
+            project=DBT_PROJECT_DIR,
+            DBT_TARGET="embedded",
+            DBT_TARGET_PATH=self.root / "target",
+            DBT_LOG_PATH=self.root / "logs",
+            DUCKDB_PATH=self.file,
+            MART_BUILD_DIR="" if self.tables else self.parquet,
+            SOURCE_DUCKDB_PATH=self.source,
+        )
+
+    def mart(self, name: str) -> Path:
+        return self.parquet / f"{name}.parquet"

@@ -1,0 +1,112 @@
+"""Which setting decides where an `external` model's file goes; deploy/decisions/0001-model-path.md records it."""
+
+import shutil
+
+import duckdb
+import pytest
+
+from backend.filepaths import DBT_PROJECT_DIR
+
+from .runner import run_dbt
+
+PROFILES = """
+locations:
+  target: it
+  outputs:
+    it: { type: duckdb, path: "{{ env_var('DUCKDB_PATH') }}", external_root: "{{ env_var('MART_BUILD_DIR') }}" }
+"""
+
+PROJECT = """
+name: locations
+profile: locations
+flags: { send_anonymous_usage_stats: false }
+on-run-start: ["HOOK"]
+models:
+  +materialized: external
+  locations:
+    folder_external_location: { +external_location: "ELSEWHERE/{name}.parquet" }
+    folder_location_braces: { +location: "ELSEWHERE/{name}.parquet" }
+    folder_location_jinja: { +location: "ELSEWHERE/jinja{{ name }}.parquet" }
+    folder_location_this: { +location: "{{ 'ELSEWHERE/{{ this.identifier }}_by_this.parquet' }}" }
+"""
+
+SOURCES = """
+sources:
+  - name: files
+    config: { external_location: "ELSEWHERE/source_{name}.parquet" }
+    tables: [{ name: given }]
+"""
+
+MODELS = {
+    "sources.yml": SOURCES,
+    "of_source.sql": "select model from {{ source('files', 'given') }}",
+    "nothing.sql": "select 'nothing' as model",
+    "external_location.sql": (
+        "{{ config(external_location='ELSEWHERE/mine.parquet') }}\nselect 'external_location' as model"
+    ),
+    "location.sql": "{{ config(location='ELSEWHERE/mine.parquet') }} select 'location' as model",
+    "location_this.sql": (
+        "{{ config(location='ELSEWHERE/{{ this.identifier }}_own.parquet') }}\nselect 'location_this' as model"
+    ),
+    "folder_external_location/fe.sql": "select 'fe' as model",
+    "folder_location_braces/fb_one.sql": "select 'fb_one' as model",
+    "folder_location_braces/fb_two.sql": "-- depends_on: {{ ref('fb_one') }}\nselect 'fb_two' as model",
+    "folder_location_jinja/fj_one.sql": "select 'fj_one' as model",
+    "folder_location_jinja/fj_two.sql": "-- depends_on: {{ ref('fj_one') }}\nselect 'fj_two' as model",
+    "folder_location_this/ft_one.sql": "select 'ft_one' as model",
+    "folder_location_this/ft_two.sql": "select 'ft_two' as model",
+}
+
+
+def run_project(root, models, *, hook="select 1"):
+    elsewhere = root / "elsewhere"
+    elsewhere.mkdir()
+    files = {"profiles.yml": PROFILES, "dbt_project.yml": PROJECT.replace("HOOK", hook)}
+    for name, text in {**files, **{f"models/{name}": text for name, text in models.items()}}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("ELSEWHERE", str(elsewhere)))
+    duckdb.sql("SELECT 'read' AS model").write_parquet(str(elsewhere / "source_given.parquet"))
+    build_file = root / "locations.duckdb"
+    return run_dbt("run", project=root, DUCKDB_PATH=build_file, MART_BUILD_DIR=root / "external_root")
+
+
+def contents(directory):
+    """The file names in the directory, and what the model that wrote each calls itself."""
+    return {path.name: duckdb.read_parquet(str(path)).fetchall()[0][0] for path in directory.iterdir()}
+
+
+@pytest.mark.parametrize("materialization", ["dbt-duckdb's own", "this project's"])
+def test_what_decides_a_models_path(tmp_path, materialization):
+    hook = "select 1"
+    if materialization == "this project's":
+        shutil.copytree(DBT_PROJECT_DIR / "macros", tmp_path / "macros")
+        hook = "{{ prepare_written() }}"
+    (tmp_path / "external_root").mkdir()
+
+    result = run_project(tmp_path, MODELS, hook=hook)
+
+    # Also where two models wrote one file, and one of them is lost: dbt says nothing of it.
+    assert "WARN=0 ERROR=0" in result.stdout, result.stdout
+    assert result.returncode == 0
+    assert contents(tmp_path / "external_root") == {
+        "nothing.parquet": "nothing",
+        "of_source.parquet": "read",
+        "external_location.parquet": "external_location",
+        "fe.parquet": "fe",
+    }
+    assert contents(tmp_path / "elsewhere") == {
+        "source_given.parquet": "read",
+        "mine.parquet": "location",
+        "location_this_own.parquet": "location_this",
+        "{name}.parquet": "fb_two",
+        "jinja.parquet": "fj_two",
+        "ft_one_by_this.parquet": "ft_one",
+        "ft_two_by_this.parquet": "ft_two",
+    }
+
+
+def test_external_root_must_exist(tmp_path):
+    result = run_project(tmp_path, {"nothing.sql": "select 1 as model"})
+    assert result.returncode == 1
+    assert f'Cannot open file "{tmp_path}/external_root/nothing.parquet"' in result.stdout
