@@ -5,6 +5,7 @@ Phase 1 does so after every publish, so that a rollback to phase 0 finds the sam
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -12,7 +13,18 @@ import duckdb
 
 from backend.audit import quoted
 from backend.manifest import Manifest
-from backend.snapshots import Snapshot
+from backend.snapshots import Snapshot, SnapshotStore
+
+
+def refresh_duckdb_file(store: SnapshotStore, path: Path) -> None:
+    """``write_duckdb_file`` with what ``store`` serves, one writer at a time.
+
+    A build and a rollback may end together: whoever comes last writes what is served by then.
+    """
+    with path.with_name(path.name + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with store.open() as snapshot:
+            write_duckdb_file(snapshot, path)
 
 
 def write_duckdb_file(snapshot: Snapshot, path: Path) -> None:

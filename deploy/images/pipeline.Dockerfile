@@ -33,7 +33,6 @@ RUN DBT_TARGET=postgres DUCKDB_PATH=/tmp/parse.duckdb MART_BUILD_DIR=/tmp/parse 
     SOURCE_HOST=parse SOURCE_PORT=5432 SOURCE_DB=parse SOURCE_USER=parse DBT_ENV_SECRET_SOURCE_PASSWORD=parse \
     dbt parse --project-dir dbt --profiles-dir dbt --target-path /opt/dagster/dbt_target --log-path /tmp/dbt_logs \
     && python -m compileall -q backend deploy \
-    && mkdir -p /opt/dagster/dagster_home/data/parquet \
     && chmod -R a+rX /opt/dagster
 
 FROM ${PYTHON_IMAGE}

@@ -17,7 +17,7 @@ import duckdb
 from backend import filepaths
 from backend.errors import BuildFailed
 from backend.manifest import Manifest
-from backend.scripts.bootstrap_duckdb import write_duckdb_file
+from backend.scripts.bootstrap_duckdb import refresh_duckdb_file
 from backend.snapshots import SnapshotStore
 from deploy.pipeline.dbt import Dbt, NodeResult, summary_of_failures
 from deploy.pipeline.project import DbtProject
@@ -39,8 +39,11 @@ def run_build(
     """Build all marts, or ``select`` and whatever else is stale, and publish one whole snapshot.
 
     ``outcome`` is filled as the build goes on, so that a failed one can be explained. Raises BuildFailed when dbt or
-    one of its tests failed, AuditFailed, LockHeld, PublishConflict; in each case what is served stays as it was.
+    one of its tests failed, AuditFailed, LockHeld, PublishConflict; what is served stays as it was, unless
+    ``outcome`` has a snapshot: then that is served, and what failed came after.
     """
+    if unknown := set(select or ()) - {spec.name for spec in project.specs}:
+        raise BuildFailed(f"no mart is called {', '.join(sorted(unknown))}", hint="see `dbt ls` for the marts")
     settings = PipelineSettings()
     root = filepaths.parquet_dir()
     with tempfile.TemporaryDirectory(prefix="dbt-run-") as artefacts:
@@ -73,8 +76,6 @@ def stale_marts(project: DbtProject, parent: Manifest, selected: set[str], sourc
 
     That is the selected ones, those whose source tables or SQL changed since the parent, and all that read these.
     """
-    if unknown := selected - {spec.name for spec in project.specs}:
-        raise BuildFailed(f"no mart is called {', '.join(sorted(unknown))}", hint="see `dbt ls` for the marts")
     stale: set[str] = set()
     for spec in project.specs:
         before = parent.marts.get(spec.name)
@@ -93,9 +94,15 @@ def stale_marts(project: DbtProject, parent: Manifest, selected: set[str], sourc
 def refresh_legacy_file(store: SnapshotStore) -> None:
     """Phase 1: bring the phase-0 file up to the current snapshot, so that a rollback finds the same numbers."""
     legacy = filepaths.legacy_duckdb_path()
-    if legacy is not None:
-        with store.open() as snapshot:
-            write_duckdb_file(snapshot, legacy)
+    if legacy is None:
+        return
+    try:
+        refresh_duckdb_file(store, legacy)
+    except (duckdb.Error, OSError) as error:
+        raise BuildFailed(
+            f"snapshot {store.current_id()} is served, but writing its marts to {legacy} failed: {error}",
+            hint="phase 0 would show older rows; remove the cause, then build or roll the data back again",
+        ) from error
 
 
 def _build(dbt: Dbt, project: DbtProject, outcome: Outcome, select: Sequence[str] | None) -> None:

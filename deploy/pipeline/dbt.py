@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,12 @@ class Dbt:
                 for r in json.loads(file.read_text(encoding="utf-8"))["results"]
             ]
         if code != 0 and not any(result.failed for result in results):
-            raise _ended("build", code)
+            raise self._ended("build", code)
         return results
 
     def _check(self, *args: str) -> None:
         if (code := self._run(*args)) != 0:
-            raise _ended(args[0], code)
+            raise self._ended(args[0], code)
 
     def _run(self, *args: str) -> int:
         self.target.mkdir(parents=True, exist_ok=True)
@@ -79,19 +80,30 @@ class Dbt:
         if parsed.is_file() and not (self.target / parsed.name).exists():
             shutil.copyfile(parsed, self.target / parsed.name)
         directory = str(filepaths.DBT_PROJECT_DIR)
+        self._log.unlink(missing_ok=True)
         command = [
             *(sys.executable, "-m", "dbt.cli.main", *args),
             *("--project-dir", directory, "--profiles-dir", directory),
-            *("--target-path", str(self.target), "--log-path", str(self.target)),
+            *("--target-path", str(self.target), "--log-path", str(self.target), "--log-format-file", "json"),
         ]
         # The build's lock stays held as long as dbt lives, even when its parent is killed.
         environment = {**os.environ, "DBT_PROJECT_DIR": directory, **self.env}
         finished = subprocess.run(command, env=environment, pass_fds=tuple(self.keep_open), check=False)
         return finished.returncode
 
+    @property
+    def _log(self) -> Path:
+        return self.target / "dbt.log"
 
-def _ended(command: str, code: int) -> BuildFailed:
-    return BuildFailed(f"dbt {command} ended with code {code}", hint="see what dbt printed")
+    def _ended(self, command: str, code: int) -> BuildFailed:
+        """With dbt's errors from its log: what it printed is not shown wherever the exception is."""
+        said = [f"dbt {command} ended with code {code}"]
+        for line in self._log.read_text(encoding="utf-8").splitlines() if self._log.is_file() else ():
+            with suppress(ValueError):  # a killed dbt leaves half a line
+                event = json.loads(line)["info"]
+                if event["level"] == "error" and event["name"] != "MainStackTrace":
+                    said.append(event["msg"])
+        return BuildFailed("\n".join(said), hint="see what dbt printed")
 
 
 def summary_of_failures(results: Sequence[NodeResult], nodes: Mapping[str, Any]) -> str:

@@ -78,14 +78,14 @@ def marts(context: AssetExecutionContext) -> Iterator[AssetCheckResult | Materia
         failure = error
     # What the tests said is shown in either case; an asset counts as materialised only once it is published.
     yield from _check_results(context, outcome.results)
-    if failure is not None:
-        raise Failure(f"{failure.message}\n{failure.hint}", allow_retries=False) from failure
-    for name in outcome.built:
+    for name in outcome.built if failure is None or outcome.snapshot else ():
         metadata = _metadata(outcome.snapshot, name)
         if name in selected:
             yield MaterializeResult(asset_key=KEYS[name], metadata=metadata)
         else:
             context.log_event(AssetMaterialization(asset_key=KEYS[name], metadata=metadata))
+    if failure is not None:
+        raise Failure(f"{failure.message}\n{failure.hint}", allow_retries=False) from failure
 
 
 def _check_results(context: AssetExecutionContext, results: list[NodeResult]) -> Iterator[AssetCheckResult]:

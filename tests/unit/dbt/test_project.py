@@ -9,8 +9,8 @@ SHARED_BY_ALL_USERS = {"dim_categories", "dim_merchants"}
 
 
 @pytest.fixture(scope="session")
-def manifest(full_build):
-    return json.loads((full_build.root / "target" / "manifest.json").read_text())
+def manifest(parsed):
+    return json.loads((parsed / "manifest.json").read_text())
 
 
 @pytest.fixture(scope="session")

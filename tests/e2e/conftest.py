@@ -1,0 +1,100 @@
+import hashlib
+import os
+import subprocess
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.wait_strategies import LogMessageWaitStrategy
+
+from backend.filepaths import REPO_ROOT
+
+from .reference import Reference
+from .stack import Stack, wait_for
+
+os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
+
+
+def pytest_configure(config):
+    """Images of this checkout: another one on the same machine has its own."""
+    for line in (REPO_ROOT / ".cache" / "images.env").read_text().splitlines():
+        name, _, value = line.partition("=")
+        os.environ.setdefault(name, value)
+    checkout = hashlib.sha256(str(REPO_ROOT).encode()).hexdigest()[:12]
+    os.environ.setdefault("BACKEND_IMAGE", f"parquet-marts/backend:test-{checkout}")
+    os.environ.setdefault("PIPELINE_IMAGE", f"parquet-marts/pipeline:test-{checkout}")
+    os.environ.setdefault("COMPOSE_BAKE", "false")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def images():
+    built = subprocess.run(
+        ["docker", "compose", "-f", "compose/base.yaml", "build", "--quiet"],
+        cwd=REPO_ROOT, capture_output=True, text=True, check=False, timeout=900,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def start_stack(tmp_path_factory):
+    """Starts a stack of a phase from nothing; all are taken away when the module is done."""
+    started = []
+
+    def start(phase, **options):
+        stack = Stack(tmp_path_factory.mktemp(f"phase{phase}"), phase, **options)
+        started.append(stack)
+        stack.up()
+        return stack
+
+    yield start
+    for stack in started:
+        stack.down()
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory):
+    """The same data through the embedded path, without containers: what every phase has to answer."""
+    return Reference(tmp_path_factory.mktemp("reference"))
+
+
+@dataclass
+class Postgres:
+    host: str
+    port: int
+    owner_password: str
+    reader_password: str
+
+
+@pytest.fixture(scope="session")
+def postgres(images, tmp_path_factory):
+    """The source's PostgreSQL alone, with its roles."""
+    secrets = tmp_path_factory.mktemp("secrets")
+    passwords = {
+        name: uuid.uuid4().hex for name in ("postgres_password", "source_owner_password", "source_reader_password")
+    }
+    for name, password in passwords.items():
+        (secrets / name).write_text(password)
+        (secrets / name).chmod(0o444)
+    secrets.chmod(0o755)
+    container = (
+        DockerContainer(os.environ["POSTGRES_IMAGE"])
+        .with_env("POSTGRES_DB", "finance")
+        .with_env("POSTGRES_PASSWORD_FILE", "/run/secrets/postgres_password")
+        .with_volume_mapping(str(secrets), "/run/secrets", "ro")
+        .with_volume_mapping(str(REPO_ROOT / "deploy/source/initdb"), "/docker-entrypoint-initdb.d", "ro")
+        .with_exposed_ports(5432)
+        .waiting_for(LogMessageWaitStrategy("database system is ready to accept connections", times=2))
+    )
+    with container:
+        port = int(container.get_exposed_port(5432))
+        wait_for(
+            lambda: container.exec(["pg_isready", "-h", "127.0.0.1"]).exit_code == 0, "PostgreSQL answers", seconds=60
+        )
+        yield Postgres("127.0.0.1", port, passwords["source_owner_password"], passwords["source_reader_password"])
+
+
+def pytest_collection_modifyitems(items):
+    # A broken image fails everything else, so look at the images first.
+    items.sort(key=lambda item: Path(item.path).name != "test_images.py")

@@ -1,0 +1,224 @@
+"""A whole stack of one phase in containers, as tests use it: start it, ask it, break it, take it away."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import docker
+import httpx
+from testcontainers.compose import DockerCompose
+
+from backend import auth
+from backend.filepaths import REPO_ROOT
+
+SCALE = "0.25"
+START_SECONDS = 240
+RUN_SECONDS = 240
+LOCATION = "deploy.pipeline.definitions"
+SECRETS = ("postgres_password", "source_owner_password", "source_reader_password", "dagster_db_password", "jwt_secret")
+
+
+class TimedOut(AssertionError):
+    pass
+
+
+def wait_for(condition, what, *, seconds, every=0.2, details=lambda: ""):
+    """The first true value of ``condition()``; a time-out names what was waited for and what was found."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise TimedOut(f"{what}: not within {seconds} s. {details()}")
+        time.sleep(every)
+
+
+@dataclass
+class Stack:
+    directory: Path
+    phase: int
+    project: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:10]}")
+    services: tuple[str, ...] = ("backend", "dagster-webserver")
+
+    def __post_init__(self):
+        self.engine = docker.from_env()
+        self.secrets = self.directory / "secrets"
+        self.parquet_host_dir = self.directory / "marts of phase 2"
+        if not self.secrets.exists():
+            self.secrets.mkdir(mode=0o700)
+            for name in SECRETS:
+                (self.secrets / name).write_text(uuid.uuid4().hex + uuid.uuid4().hex)
+                (self.secrets / name).chmod(0o444)
+        (self.directory / "stack.env").write_text(
+            f"COMPOSE_PROJECT_NAME={self.project}\n"
+            f"SECRETS_HOST_DIR={self.secrets}\n"
+            f"PARQUET_HOST_DIR={self.parquet_host_dir}\n"
+            f"SOURCE_SCALE={SCALE}\n"
+        )
+
+    @property
+    def compose(self):
+        files = ["base.yaml", f"phase{self.phase}.yaml", "test.yaml"]
+        return DockerCompose(
+            context=REPO_ROOT,
+            compose_file_name=[str(REPO_ROOT / "compose" / file) for file in files],
+            env_file=str(self.directory / "stack.env"),
+            profiles=["traffic"],
+        )
+
+    def run(self, *args, check=True, timeout=START_SECONDS):
+        command = [*self.compose.docker_compose_command(), *args]
+        finished = subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=REPO_ROOT, timeout=timeout, env={**os.environ}
+        )
+        if check and finished.returncode != 0:
+            states = self.run("ps", "--all", check=False).stdout
+            raise AssertionError(f"{' '.join(args)} failed:\n{finished.stderr[-2000:]}\n{states}\n{self.logs()}")
+        return finished
+
+    def up(self, *services):
+        self.run("up", "--detach", "--wait", "--wait-timeout", str(START_SECONDS), *(services or self.services))
+
+    def down(self):
+        self.run("down", "--volumes", "--remove-orphans", "--timeout", "5", check=False)
+        self.engine.close()
+        shutil.rmtree(self.parquet_host_dir, ignore_errors=True)
+
+    def logs(self, *services):
+        return self.run("logs", "--no-color", "--tail", "25", *services, check=False).stdout
+
+    def container(self, service):
+        label = [f"com.docker.compose.project={self.project}", f"com.docker.compose.service={service}"]
+        (found,) = self.engine.containers.list(all=True, filters={"label": label})
+        return found
+
+    def containers(self):
+        found = self.engine.containers.list(all=True, filters={"label": f"com.docker.compose.project={self.project}"})
+        return {container.labels["com.docker.compose.service"]: container for container in found}
+
+    def exec(self, service, *command):
+        """Exit code and output of a command in a running container."""
+        code, output = self.container(service).exec_run(list(command))
+        return code, output.decode()
+
+    # --- the source -----------------------------------------------------------------------------------------------
+
+    def psql(self, sql):
+        code, output = self.exec("postgres", "psql", "-U", "postgres", "-d", "finance", "-qtAc", sql)
+        assert code == 0, output
+        return output.strip()
+
+    # --- the API --------------------------------------------------------------------------------------------------
+
+    def url(self, service, port):
+        bindings = self.container(service).attrs["NetworkSettings"]["Ports"][f"{port}/tcp"]
+        return f"http://127.0.0.1:{bindings[0]['HostPort']}"
+
+    def api(self, user_id=1, *, all_rows=False):
+        secret = (self.secrets / "jwt_secret").read_text()
+        token = auth.issue(secret, user_id=user_id, all_rows=all_rows, ttl=timedelta(hours=2))
+        return httpx.Client(
+            base_url=self.url("backend", 8000), headers={"Authorization": f"Bearer {token}"}, timeout=30
+        )
+
+    def snapshot(self):
+        with self.api() as api:
+            return api.get("/api/analytics/datasets").json().get("snapshot")
+
+    # --- Dagster --------------------------------------------------------------------------------------------------
+
+    def graphql(self, query, **variables):
+        answer = httpx.post(
+            self.url("dagster-webserver", 3000) + "/graphql",
+            json={"query": query, "variables": variables},
+            timeout=60,
+        )
+        data = answer.json()
+        assert not data.get("errors"), data
+        return data["data"]
+
+    def launch(self, *assets, job="all_marts"):
+        """Launch a run as the UI does; its id."""
+        selector = {
+            "repositoryName": "__repository__",
+            "repositoryLocationName": LOCATION,
+            "jobName": "__ASSET_JOB" if assets else job,
+            **({"assetSelection": [{"path": [asset]} for asset in assets]} if assets else {}),
+        }
+        launched = self.graphql(
+            """mutation($p: ExecutionParams!) { launchRun(executionParams: $p) { __typename
+               ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }""",
+            p={"selector": selector, "runConfigData": {}, "mode": "default"},
+        )["launchRun"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        return launched["run"]["runId"]
+
+    def status(self, run_id):
+        found = self.graphql(
+            "query($id: ID!) { runOrError(runId: $id) { ... on Run { status tags { key value } jobName } } }", id=run_id
+        )
+        return found["runOrError"]["status"]
+
+    def finished(self, run_id, *, meanwhile=lambda: None):
+        """Status of the run once it has ended."""
+
+        def ended():
+            meanwhile()
+            status = self.status(run_id)
+            return status if status in ("SUCCESS", "FAILURE", "CANCELED") else None
+
+        return wait_for(ended, f"run {run_id} ends", seconds=RUN_SECONDS, details=lambda: self.logs("dagster-daemon"))
+
+    def build(self, *assets):
+        """Run a build that must succeed; id of its run."""
+        run_id = self.launch(*assets)
+        status = self.finished(run_id)
+        assert status == "SUCCESS", f"{status}: {self.failure(run_id)}\n{self.logs('dagster-daemon')}"
+        return run_id
+
+    def events(self, run_id):
+        found, cursor = [], None
+        while True:
+            page = self.graphql(
+                """query($id: ID!, $c: String) { logsForRun(runId: $id, afterCursor: $c) { ... on EventConnection {
+                   cursor hasMore events { __typename ... on MessageEvent { message }
+                     ... on MaterializationEvent { assetKey { path }
+                        metadataEntries {
+                          label ... on IntMetadataEntry { intValue } ... on TextMetadataEntry { text } } }
+                     ... on AssetCheckEvaluationEvent { evaluation { checkName success } }
+                     ... on ExecutionStepFailureEvent { error { message causes { message } } }
+                   } } } }""",
+                id=run_id,
+                c=cursor,
+            )["logsForRun"]
+            found += page["events"]
+            cursor = page["cursor"]
+            if not page["hasMore"]:
+                return found
+
+    def failure(self, run_id):
+        """What the UI shows of a failed step."""
+        return "\n".join(
+            json.dumps(event["error"])
+            for event in self.events(run_id)
+            if event["__typename"] == "ExecutionStepFailureEvent"
+        )
+
+    def materialised(self, run_id):
+        """Metadata of each asset that the run materialised."""
+        return {
+            event["assetKey"]["path"][-1]: {
+                entry["label"]: entry.get("text", entry.get("intValue")) for entry in event["metadataEntries"]
+            }
+            for event in self.events(run_id)
+            if event["__typename"] == "MaterializationEvent"
+        }

@@ -1,0 +1,76 @@
+"""Phase 1 on the volume of a phase 0: the old file answers until there is a snapshot, and is fresh for the way back."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from .reference import QUERIES, comparable
+
+OWN = ("fct_transactions/query?limit=1000", "agg_daily_balance/query?limit=1000", "dim_categories/query")
+
+
+@pytest.fixture(scope="module")
+def old(start_stack):
+    return start_stack(0)
+
+
+@pytest.fixture(scope="module")
+def new(old):
+    """The same project, volume and secrets under the overlay of phase 1; nothing is started yet."""
+    return replace(old, phase=1)
+
+
+def answers(stack):
+    with stack.api() as api:
+        found = {path: api.get("/api/analytics/datasets/" + path) for path in QUERIES.values()}
+    assert {answer.status_code for answer in found.values()} == {200}, found
+    return {path: comparable(answer.text) for path, answer in found.items()}
+
+
+def last_refresh(stack):
+    with stack.api() as api:
+        return api.get("/api/analytics/datasets").json()["last_refresh"]
+
+
+def test_the_old_file_answers_before_the_first_build_parquet_after_it_and_the_file_stays_usable(old, new):
+    expected = answers(old)
+
+    # The backend of phase 1, while no build of phase 1 has run: it answers from the old file.
+    old.run("stop", "dagster-daemon", "dagster-webserver")
+    new.run("up", "--detach", "--wait", "--no-deps", "backend")
+    assert new.snapshot() is None
+    assert answers(new) == expected
+    before = last_refresh(new)
+
+    # The daemon of phase 1 finds no snapshot and builds; the same backend goes over to Parquet by itself.
+    new.up("dagster-daemon", "dagster-webserver")
+    (run,) = [run for run in all_runs(new) if run["status"] in ("STARTED", "STARTING", "QUEUED", "SUCCESS")][:1]
+    assert new.finished(run["runId"]) == "SUCCESS"
+    assert new.snapshot() is not None
+    assert answers(new) == expected
+    assert last_refresh(new) > before
+
+    # The way back: the file that phase 1 wrote, under the phase-0 backend, has the same rows, types and order.
+    code, listing = new.exec("dagster-daemon", "ls", "/opt/dagster/dagster_home/data")
+    assert code == 0
+    assert sorted(listing.split()) == ["analytics.duckdb", "parquet"]
+    old.run("up", "--detach", "--wait", "--no-deps", "backend")
+    assert old.snapshot() is None
+    assert answers(old) == expected
+    assert last_refresh(old) > before
+    with old.api() as api:
+        described = {d["id"]: d for d in api.get("/api/analytics/datasets").json()["datasets"]}
+    assert all(column["description"] for d in described.values() for column in d["columns"])
+
+
+def all_runs(stack):
+    found = stack.graphql("{ runsOrError { ... on Runs { results { runId status } } } }")
+    return found["runsOrError"]["results"]
+
+
+def test_the_backend_of_phase_1_can_write_neither_the_file_nor_parquet(old, new):
+    for path in ("/app/data/analytics.duckdb", "/app/data/parquet/intruder"):
+        code, output = new.exec("backend", "touch", path)
+        assert code != 0
+        assert "Read-only file system" in output, json.dumps(output)

@@ -1,0 +1,334 @@
+"""Phase 2: who may write what, who sees what, and what a failed, a partial or a second build does."""
+
+import json
+import threading
+from decimal import Decimal
+
+import pytest
+
+from .reference import DATASETS
+from .stack import wait_for
+
+PARQUET = {
+    "backend": "/app/data/parquet",
+    "dagster-daemon": "/opt/dagster/dagster_home/data/parquet",
+    "dagster-webserver": "/opt/dagster/dagster_home/data/parquet",
+}
+
+
+@pytest.fixture(scope="module")
+def stack(start_stack):
+    return start_stack(2)
+
+
+def environment(stack, service):
+    return dict(variable.split("=", 1) for variable in stack.container(service).attrs["Config"]["Env"])
+
+
+def test_the_first_build_began_by_itself(stack):
+    runs = stack.graphql("{ runsOrError { ... on Runs { results { status tags { key value } } } } }")
+    (first, *_) = reversed(runs["runsOrError"]["results"])
+    assert {"key": "started_by", "value": "first_build"} in first["tags"]
+
+
+def test_mounts_and_variables_are_those_of_the_contract(stack):
+    for service, path in PARQUET.items():
+        (mount,) = [m for m in stack.container(service).attrs["Mounts"] if m["Destination"] == path]
+        assert mount["Type"] == "bind"
+        assert mount["Source"] == str(stack.parquet_host_dir)
+        assert mount["RW"] == (service == "dagster-daemon")
+        assert environment(stack, service)["PARQUET_DIR"] == path
+    assert "DUCKDB_PATH" not in environment(stack, "backend")
+    for service in ("dagster-daemon", "dagster-webserver"):
+        assert environment(stack, service)["DUCKDB_PATH"] == "/tmp/dbt_build.duckdb"
+
+
+@pytest.mark.parametrize("service", ["backend", "dagster-webserver"])
+def test_only_the_daemon_can_write_marts(stack, service):
+    code, output = stack.exec(service, "touch", f"{PARQUET[service]}/intruder")
+    assert code != 0
+    assert "Read-only file system" in output
+    code, output = stack.exec("dagster-daemon", "touch", f"{PARQUET['dagster-daemon']}/friend")
+    assert code == 0, output
+    (stack.parquet_host_dir / "friend").unlink()
+
+
+def test_no_file_is_shared_but_parquet(stack):
+    users = {}
+    for service, container in stack.containers().items():
+        for mount in container.attrs["Mounts"]:
+            if not mount["Destination"].startswith("/run/secrets/"):
+                users.setdefault(mount["Source"], set()).add(service)
+    shared = {source for source, services in users.items() if len(services) > 1}
+    assert shared == {str(stack.parquet_host_dir)}
+    files = {path.suffix or path.name for path in stack.parquet_host_dir.rglob("*") if path.is_file()}
+    assert files == {".parquet", ".json", ".lock"}
+
+
+def test_the_build_file_is_on_no_mount(stack):
+    for service in ("dagster-daemon", "dagster-webserver"):
+        attrs = stack.container(service).attrs
+        assert not [m for m in attrs["Mounts"] if "/tmp/dbt_build.duckdb".startswith(m["Destination"])]
+        assert "/tmp" in attrs["HostConfig"]["Tmpfs"]
+        assert stack.exec(service, "sh", "-c", "ls /tmp/*.duckdb*")[0] != 0
+
+
+def test_nobody_is_root_and_nothing_is_writable_but_what_must_be(stack):
+    for service, container in stack.containers().items():
+        if container.status != "running":
+            continue
+        assert stack.exec(service, "id", "-u")[1].strip() != "0", service
+        assert stack.exec(service, "touch", "/usr/intruder")[0] != 0, service
+        assert "CapEff:\t0000000000000000" in stack.exec(service, "cat", "/proc/1/status")[1], service
+        assert "NoNewPrivs:\t1" in stack.exec(service, "cat", "/proc/1/status")[1], service
+
+
+CONNECT = "import socket; socket.create_connection(({!r}, 5432), timeout=3)"
+
+
+def test_the_backend_cannot_reach_postgresql(stack):
+    for service in ("postgres", "dagster-postgres"):
+        networks = stack.container(service).attrs["NetworkSettings"]["Networks"].values()
+        for target in (service, *(network["IPAddress"] for network in networks)):
+            assert stack.exec("backend", "python", "-c", CONNECT.format(target))[0] != 0, target
+            code, output = stack.exec("dagster-daemon", "python", "-c", CONNECT.format(target))
+            assert code == 0, output  # the control: there is something to reach
+
+
+def test_dbt_connects_as_a_role_that_can_only_select(stack):
+    assert environment(stack, "dagster-daemon")["SOURCE_USER"] == "analytics_reader"
+    stack.psql("SET ROLE analytics_reader; SELECT count(*) FROM transactions")
+    code, output = stack.exec(
+        "postgres", "psql", "-U", "postgres", "-d", "finance", "-c", "SET ROLE analytics_reader; DELETE FROM budgets"
+    )
+    assert code != 0
+    assert "permission denied" in output
+
+
+def test_no_secret_is_in_an_environment_or_a_log(stack):
+    secrets = [path.read_text() for path in stack.secrets.iterdir()]
+    logs = stack.run("logs", "--no-color").stdout
+    for container in stack.containers().values():
+        inspected = json.dumps(container.attrs)
+        assert not [secret for secret in secrets if secret in inspected or secret in logs]
+
+
+def snapshots(stack):
+    return sorted(path.name for path in (stack.parquet_host_dir / "snapshots").iterdir())
+
+
+def manifest(stack, snapshot_id):
+    return json.loads((stack.parquet_host_dir / "snapshots" / snapshot_id / "manifest.json").read_text())
+
+
+def test_a_run_of_one_asset_publishes_a_whole_snapshot(stack):
+    before = stack.snapshot()
+    run_id = stack.build("dim_users")
+    after = stack.snapshot()
+    assert after > before
+    assert manifest(stack, after)["parent"] == before
+    assert [mart["name"] for mart in manifest(stack, after)["marts"]] != []
+    assert sorted(mart["name"] for mart in manifest(stack, after)["marts"]) == list(DATASETS)
+    assert sorted(stack.materialised(run_id)) == ["dim_users"]
+    with stack.api(all_rows=True) as api:
+        datasets = api.get("/api/analytics/datasets").json()["datasets"]
+    assert {d["id"]: d["row_count"] for d in datasets} == {
+        mart["name"]: mart["rows"] for mart in manifest(stack, after)["marts"]
+    }
+    for name in DATASETS:
+        files = [stack.parquet_host_dir / "snapshots" / i / f"{name}.parquet" for i in (before, after)]
+        assert (files[0].stat().st_ino == files[1].stat().st_ino) == (name != "dim_users"), name
+
+
+def test_two_runs_at_once_are_serialised(stack):
+    runs = [stack.launch(), stack.launch("dim_merchants"), stack.launch()]
+    assert [stack.finished(run_id) for run_id in runs] == ["SUCCESS"] * 3
+    published = [next(iter(stack.materialised(run_id).values()))["snapshot"] for run_id in runs]
+    assert manifest(stack, published[1])["parent"] == published[0]
+    assert manifest(stack, published[2])["parent"] == published[1]
+
+
+def test_a_failed_dbt_test_fails_the_run_publishes_nothing_and_says_why(stack):
+    before = stack.snapshot()
+    stack.psql("UPDATE accounts SET balance = balance + 1 WHERE account_id = 1")
+    try:
+        run_id = stack.launch()
+        assert stack.finished(run_id) == "FAILURE"
+        assert "assert_balances_agree_with_movements" in stack.failure(run_id)
+        assert stack.materialised(run_id) == {}
+        assert stack.snapshot() == before
+        assert list((stack.parquet_host_dir / "building").iterdir()) == []
+        assert stack.exec("dagster-daemon", "sh", "-c", "ls /tmp/*.duckdb*")[0] != 0
+    finally:
+        stack.psql("UPDATE accounts SET balance = balance - 1 WHERE account_id = 1")
+    stack.build()
+    assert stack.snapshot() > before
+
+
+def test_a_failed_check_is_shown_on_its_asset(stack):
+    stack.psql("INSERT INTO users VALUES (-1, 'twice@example.com', 'Nobody', 'DE', now(), NULL)")
+    stack.psql("ALTER TABLE users DROP CONSTRAINT users_email_key")
+    stack.psql("INSERT INTO users VALUES (-2, 'twice@example.com', 'Nobody', 'DE', now(), NULL)")
+    try:
+        run_id = stack.launch()
+        assert stack.finished(run_id) == "FAILURE"
+        checks = {
+            event["evaluation"]["checkName"]: event["evaluation"]["success"]
+            for event in stack.events(run_id)
+            if event["__typename"] == "AssetCheckEvaluationEvent"
+        }
+        assert checks["unique_dim_users_email"] is False
+        assert checks["unique_dim_users_user_id"] is True
+        assert "unique_dim_users_email" in stack.failure(run_id)
+    finally:
+        stack.psql("DELETE FROM users WHERE user_id < 0")
+        stack.psql("ALTER TABLE users ADD CONSTRAINT users_email_key UNIQUE (email)")
+
+
+def test_a_refused_audit_fails_the_run_publishes_nothing_and_says_why(stack):
+    before = stack.snapshot()
+    run_id = stack.launch()
+    building = stack.parquet_host_dir / "building" / run_id
+
+    def tampered():
+        if building.is_dir():
+            (building / "nobodys_mart.parquet").write_bytes(b"PAR1")
+            return True
+        return False
+
+    wait_for(tampered, "the build has begun", seconds=120)
+    assert stack.finished(run_id) == "FAILURE"
+    assert "nobodys_mart.parquet: no mart is declared by this name" in stack.failure(run_id)
+    assert stack.snapshot() == before
+    assert not building.exists()
+
+
+def test_an_emptied_source_table_is_an_empty_mart(stack):
+    stack.psql("CREATE TABLE kept AS TABLE budgets; TRUNCATE budgets")
+    try:
+        stack.build("fct_budgets")
+        with stack.api(all_rows=True) as api:
+            for mart in ("fct_budgets", "agg_budget_monthly"):
+                assert api.get(f"/api/analytics/datasets/{mart}").json()["row_count"] == 0
+                assert api.get(f"/api/analytics/datasets/{mart}/query").json()["rows"] == []
+    finally:
+        stack.psql("INSERT INTO budgets TABLE kept; DROP TABLE kept")
+
+
+BALANCES = [
+    {"dataset": "dim_accounts", "select": "account_id,opening_balance,balance", "order": "account_id", "limit": 10000},
+    {"dataset": "agg_daily_balance", "select": "account_id,day,closing_balance", "order": "day.desc", "limit": 10000},
+]
+
+
+def test_every_snapshot_is_one_moment_of_the_source_while_traffic_runs(stack):
+    """Full and partial builds under traffic: the sum of balances is constant in each snapshot, and marts agree."""
+    movements = "SELECT (SELECT count(*) FROM transactions) + (SELECT count(*) FROM transfers)"
+    constant = Decimal(stack.psql("SELECT sum(balance) FROM accounts"))
+    before = int(stack.psql(movements))
+    stack.run("up", "--detach", "--no-deps", "traffic")
+    try:
+        wait_for(lambda: int(stack.psql(movements)) > before, "traffic has begun", seconds=60)
+        seen = []
+        for assets in ((), ("dim_accounts",), ("fct_transfers",)):
+            stack.build(*assets)
+            with stack.api(all_rows=True) as api:
+                answer = api.post("/api/analytics/query", json={"queries": BALANCES})
+            assert answer.status_code == 200, answer.text
+            accounts, daily = (result["rows"] for result in json.loads(answer.text, parse_float=Decimal)["results"])
+            seen.append(answer.json()["snapshot"])
+            assert sum(account["balance"] for account in accounts) == constant
+            last = {row["account_id"]: row["closing_balance"] for row in reversed(daily)}
+            assert all(last[a["account_id"]] == a["balance"] for a in accounts if a["account_id"] in last)
+        assert seen == sorted(set(seen))
+        marts = {mart["name"]: mart["built_at"] for mart in manifest(stack, seen[-1])["marts"]}
+        assert marts["dim_users"] < marts["dim_accounts"], "what did not change is linked"
+    finally:
+        stack.run("rm", "--stop", "--force", "traffic")
+    assert int(stack.psql(movements)) > before
+    assert Decimal(stack.psql("SELECT sum(balance) FROM accounts")) == constant
+
+
+def test_retention_spares_what_a_reader_holds_in_another_container(stack):
+    """The backend holds the current snapshot through its read-only mount; the daemon's retention finds the lock."""
+    held = stack.snapshot()
+    retain = (
+        "import pathlib; from backend.snapshots import SnapshotStore;"
+        f"print(SnapshotStore(pathlib.Path({PARQUET['dagster-daemon']!r})).retain(keep=1, minutes=0))"
+    )
+    reader = (
+        "import pathlib, sys; from backend.snapshots import SnapshotStore;"
+        f"s = SnapshotStore(pathlib.Path({PARQUET['backend']!r})).open({held!r}); print('holding', flush=True);"
+        "sys.stdin.read()"
+    )
+    socket = stack.engine.api.exec_create(stack.container("backend").id, ["python", "-c", reader], stdin=True)
+    stream = stack.engine.api.exec_start(socket["Id"], socket=True)
+    assert b"holding" in stream._sock.recv(1024)
+    stack.build("dim_users")
+    stack.snapshot()  # the API moves on to the new one, so that the reader alone holds the old one
+    code, deleted = stack.exec("dagster-daemon", "python", "-c", retain)
+    assert code == 0, deleted
+    assert held not in deleted
+    assert held in snapshots(stack)
+    stream._sock.close()
+    pid = stack.engine.api.exec_inspect(socket["Id"])["Pid"]
+    assert pid
+
+    def gone():
+        return held in stack.exec("dagster-daemon", "python", "-c", retain)[1]
+
+    wait_for(gone, "retention deletes what nobody holds", seconds=30)
+
+
+def test_a_rollback_of_the_data_needs_no_build(stack):
+    ids = [stack.snapshot()]
+    stack.build("dim_users")
+    ids.append(stack.snapshot())
+    command = ("python", "-m", "deploy.pipeline", "rollback-data", "--snapshot", ids[0])
+    code, output = stack.exec("dagster-daemon", *command)
+    assert code == 0, output
+    assert ids[0] in output
+    assert stack.snapshot() == ids[0]
+    stack.build("dim_users")
+    assert stack.snapshot() > ids[1]
+
+
+def test_a_killed_daemon_leaves_what_is_served_and_recovers(stack):
+    before = stack.snapshot()
+    run_id = stack.launch()
+    wait_for((stack.parquet_host_dir / "building" / run_id).is_dir, "the build has begun", seconds=120)
+    stack.container("dagster-daemon").kill("SIGKILL")
+    assert stack.snapshot() == before
+    stack.up("dagster-daemon")
+    assert stack.status(run_id) == "FAILURE"
+    stack.build("dim_users")
+    assert stack.snapshot() > before
+    assert list((stack.parquet_host_dir / "building").iterdir()) == []
+    assert stack.exec("dagster-daemon", "sh", "-c", "ls /tmp/*.duckdb*")[0] != 0
+
+
+def test_answers_go_on_while_builds_publish(stack):
+    """A short version of the reader's promise: every answer is complete and of one snapshot, whatever is published."""
+    problems, done, seen = [], threading.Event(), set()
+
+    def read():
+        with stack.api(all_rows=True) as api:
+            while not done.wait(0.02):
+                answer = api.post("/api/analytics/query", json={"queries": BALANCES})
+                if answer.status_code != 200:
+                    problems.append(answer.text)
+                    continue
+                seen.add(answer.json()["snapshot"])
+
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    try:
+        for assets in (("dim_users",), ("dim_merchants",)):
+            stack.build(*assets)
+    finally:
+        done.set()
+        for reader in readers:
+            reader.join()
+    assert problems == []
+    assert len(seen) >= 2
