@@ -1,26 +1,26 @@
 PHASE ?= 2
-PORT ?= 8000
-DAGSTER_PORT ?= 3000
 USER_ID ?= 1
-export PORT DAGSTER_PORT
 
 -include .cache/images.env
+-include .env
 export PYTHON_IMAGE POSTGRES_IMAGE CA_BUNDLE
 export COMPOSE_BAKE := false
 
 # Containers run as whoever calls make, and as a plain user where that is root.
 APP_UID ?= $(if $(filter 0,$(shell id -u)),10001,$(shell id -u))
 APP_GID ?= $(if $(filter 0,$(shell id -u)),10001,$(shell id -g))
-export APP_UID APP_GID
+SECRETS_HOST_DIR ?= $(CURDIR)/secrets
+export APP_UID APP_GID SECRETS_HOST_DIR
+# Where the stack without containers keeps its source, its build file and its snapshots.
+STATE ?= $(CURDIR)/data/demo
 
 PY := .venv/bin/python
-COMPOSE = docker compose -f compose/base.yaml -f compose/phase$(PHASE).yaml
-PROJECT = docker compose -p $${COMPOSE_PROJECT_NAME:-parquet-marts}
-STATE := $(CURDIR)/data/demo
+# Through COMPOSE_FILE rather than -f: with the latter Compose does not read this directory's .env.
+COMPOSE = COMPOSE_FILE=compose/base.yaml:compose/phase$(PHASE).yaml docker compose
 LOCAL = PARQUET_DIR=$(STATE)/parquet DUCKDB_PATH=$(STATE)/build.duckdb SOURCE_DUCKDB_PATH=$(STATE)/source.duckdb \
-	DBT_TARGET=embedded SECRETS_DIR=$(CURDIR)/secrets
+	DBT_TARGET=embedded DBT_TARGET_PATH=$(STATE)/target SECRETS_DIR=$(SECRETS_HOST_DIR)
 # The store of the stack that runs; without one, the demo's.
-STORE = $(if $(shell $(PROJECT) ps -q dagster-daemon 2>/dev/null),$(PROJECT) exec -T dagster-daemon python,$(LOCAL) $(PY))
+STORE = $(if $(shell $(COMPOSE) ps -q dagster-daemon 2>/dev/null),$(COMPOSE) exec -T dagster-daemon python,$(LOCAL) $(PY))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dbt token up down logs ps clean snapshots rollback-data setup secrets images locks fmt check test unit e2e
@@ -38,27 +38,27 @@ dbt:  ## Build, audit and publish one snapshot of the demo's marts
 	@$(LOCAL) $(PY) -m deploy.pipeline build
 
 token:  ## A bearer token for USER_ID=1, for the demo and the containers
-	@SECRETS_DIR=$(CURDIR)/secrets $(PY) -m backend.auth token --user-id $(USER_ID)
+	@SECRETS_DIR=$(SECRETS_HOST_DIR) $(PY) -m backend.auth token --user-id $(USER_ID)
 
 ##@ In containers
 up:  ## Start PHASE=0, 1 or 2 (default 2); returns when the API answers from real data
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory images
 	@$(COMPOSE) up --detach --remove-orphans --wait --wait-timeout 300 backend dagster-webserver
-	@echo "Phase $(PHASE): API http://127.0.0.1:$(PORT), Dagster http://127.0.0.1:$(DAGSTER_PORT); token: make token USER_ID=1"
+	@echo "Phase $(PHASE): API http://$$($(COMPOSE) port backend 8000), Dagster http://$$($(COMPOSE) port dagster-webserver 3000)"
 
 down:  ## Stop the containers, keep the data
-	@$(PROJECT) --profile '*' down --remove-orphans
+	@$(COMPOSE) --profile '*' down --remove-orphans
 
 logs:  ## Follow the containers' logs
-	@$(PROJECT) logs --follow --tail 100
+	@$(COMPOSE) logs --follow --tail 100
 
 ps:  ## The containers and their health
-	@$(PROJECT) ps --all
+	@$(COMPOSE) ps --all
 
 clean:  ## Stop the containers and delete all data, after asking
 	@printf 'Delete the volumes, ./data and ./secrets? Type yes: ' && read -r answer && [ "$$answer" = yes ]
-	@$(PROJECT) --profile '*' down --remove-orphans --volumes
+	@COMPOSE_FILE=compose/base.yaml:compose/phase1.yaml docker compose --profile '*' down --remove-orphans --volumes
 	@rm -rf data secrets
 
 ##@ Data

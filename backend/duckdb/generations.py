@@ -150,8 +150,7 @@ class Generations:
         except _UNREADABLE as error:
             return self._take_last_good(error)
         if wanted is None:
-            self._serve(None)
-            return None
+            return self._take_any()  # None before the first snapshot; later a lost pointer changes nothing
         if generation := self._take_if_current(wanted):
             return generation
         # Whoever has something to serve does not wait for the new snapshot to be opened.
@@ -205,7 +204,7 @@ class Generations:
             generation.last_used = time.monotonic()
         return generation
 
-    def _serve(self, generation: Generation | None) -> None:
+    def _serve(self, generation: Generation) -> None:
         with self._lock:
             old, self._current = self._current, generation
         if old is not None and old is not generation:

@@ -129,16 +129,15 @@ def test_failing_tests_and_models_are_named_and_nothing_is_published(refused, pu
     message = (refused.root / "message").read_text()
     assert "test assert_sum_of_balances_is_constant: fail: Got 1 result" in message
     assert "model dim_users: error:" in message
-    assert "NOT NULL constraint failed: dim_users.full_name" in message
+    assert "NOT NULL constraint failed: dim_users" in message
     assert "assert_transfers_have_two_sides" not in message, "that one passed"
     assert_untouched(refused, published)
 
 
-@pytest.mark.parametrize("select", [(), ("dim_categories",)])
-def test_a_source_that_cannot_be_read_is_named(place, published, select):
+def test_a_source_that_cannot_be_read_is_named(place, published):
     place.source.unlink()
-    with pytest.raises(BuildFailed, match=r"ended with code [12]\n(.*\n)*.*Cannot open database") as caught:
-        place.build(*select)
+    with pytest.raises(BuildFailed, match=r"ended with code 2\n(.*\n)*.*Cannot open database") as caught:
+        place.build()
     assert str(place.source) in caught.value.message
     assert "Traceback" not in caught.value.message
     assert_untouched(place, published)
@@ -153,7 +152,11 @@ Place(Path({root!r}), Path({parsed!r})).build()
 def test_the_lock_outlives_a_killed_build_as_long_as_its_dbt(place, recording, monkeypatch):
     script = KILLED_WITH_DBT.format(root=str(place.root), parsed=str(place.parsed))
     parent = subprocess.Popen(
-        [sys.executable, "-c", script], env=place.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-c", script],
+        env=place.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     orphan = None
     try:
@@ -213,7 +216,7 @@ def test_an_unknown_mart_is_refused_before_anything_is_run(place, monkeypatch, s
 
 def test_a_stray_file_is_refused_by_the_audit(place, published, recording, monkeypatch):
     recording.replay(monkeypatch, and_then=lambda directory: (directory / "stray.parquet").write_bytes(b"PAR1"))
-    with pytest.raises(AuditFailed, match="stray.parquet: no mart is declared by this name"):
+    with pytest.raises(AuditFailed, match=r"stray\.parquet: no mart is declared by this name"):
         place.build()
     assert_untouched(place, published)
 
