@@ -28,13 +28,14 @@ from dagster import (
     SensorEvaluationContext,
     SkipReason,
     define_asset_job,
+    in_process_executor,
     sensor,
 )
 from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_selection, dbt_assets
 from dagster_dbt.asset_utils import get_asset_check_key_for_test
 
 from backend import filepaths
-from backend.errors import BundleError
+from backend.errors import BundleError, SnapshotCorrupt
 from backend.manifest import Manifest
 from backend.snapshots import SnapshotStore
 from deploy.pipeline.build import Outcome, run_build
@@ -158,12 +159,16 @@ def _something_is_served() -> bool:
     root = filepaths.parquet_dir()
     if root is None:
         return filepaths.build_database().exists()
-    return SnapshotStore(root).current_id() is not None
+    try:
+        return SnapshotStore(root).current_id() is not None
+    except SnapshotCorrupt:
+        return False  # a build mends it
 
 
 defs = Definitions(
     assets=[marts],
     jobs=[ALL_MARTS, HOURLY_MARTS],
+    executor=in_process_executor,  # a run is one step: a process of its own would only load everything twice
     schedules=[
         ScheduleDefinition(job=HOURLY_MARTS, cron_schedule="0 * * * *", default_status=DefaultScheduleStatus.RUNNING)
     ],

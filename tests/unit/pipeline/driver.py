@@ -65,8 +65,9 @@ class Place:
 
     @property
     def environment(self):
-        """For a process of its own."""
-        return {name: os.environ[name] for name in INHERITED if name in os.environ} | self.variables
+        """For a process of its own, which may be killed and leave temporary files."""
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        return inherited | self.variables | {"TMPDIR": str(self.root)}
 
     def enter(self, monkeypatch):
         """Let this process build here."""
