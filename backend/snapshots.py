@@ -298,7 +298,7 @@ class SnapshotStore:
         """Serve an earlier snapshot again. Raises SnapshotGone, or SnapshotCorrupt when it is not whole."""
         with self._locked("pointer.lock", holder, wait=10), self.open(snapshot_id) as snapshot:
             snapshot.verify()
-            self._point_to(snapshot_id)
+            self._point_to(snapshot.id)
             return snapshot.manifest
 
     def retain(self, *, keep: int, minutes: float) -> list[str]:

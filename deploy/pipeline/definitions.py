@@ -40,6 +40,7 @@ from backend.manifest import Manifest
 from backend.snapshots import SnapshotStore
 from deploy.pipeline.build import Outcome, run_build
 from deploy.pipeline.dbt import NodeResult
+from deploy.pipeline.orphans import ORPHANED
 from deploy.pipeline.project import DbtProject
 
 PROJECT = DbtProject.read(filepaths.dbt_target_dir() / "manifest.json")
@@ -149,9 +150,12 @@ def first_build(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         return SkipReason("There is something to serve.")
     if context.instance.get_runs(RunsFilter(statuses=_UNFINISHED), limit=1):
         return SkipReason("A run is under way.")
-    ended = [record.end_time or 0 for record in context.instance.get_run_records(limit=1)]
-    if ended and time.time() - ended[0] < _RETRY_SECONDS:
-        return SkipReason("The last build failed less than 5 minutes ago.")
+    failed = context.instance.get_run_records(RunsFilter(statuses=[DagsterRunStatus.FAILURE]), limit=1)
+    if any(
+        time.time() - (record.end_time or 0) < _RETRY_SECONDS and ORPHANED not in record.dagster_run.tags
+        for record in failed
+    ):
+        return SkipReason("A build failed less than 5 minutes ago.")
     return RunRequest(tags={"started_by": "first_build"})
 
 

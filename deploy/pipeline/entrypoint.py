@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import sys
 
-from dagster import DagsterInstance, RunsFilter
-from dagster import DagsterRunStatus as Status
+from dagster import DagsterInstance
 
 from backend import filepaths
+from deploy.pipeline.orphans import fail_orphaned_runs
 
 WORKSPACE = str(filepaths.REPO_ROOT / "deploy" / "pipeline" / "workspace.yaml")
 COMMANDS = {
@@ -26,16 +26,10 @@ def main(service: str) -> None:
     os.environ["DAGSTER_PG_PASSWORD"] = filepaths.read_secret("dagster_db_password")
     if service == "daemon":
         os.environ["DBT_ENV_SECRET_SOURCE_PASSWORD"] = filepaths.read_secret("source_reader_password")
-        fail_orphaned_runs()
+        with DagsterInstance.get() as instance:
+            fail_orphaned_runs(instance)
     command = COMMANDS[service]
     os.execvp(command[0], command)  # noqa: S606 - the process becomes the service
-
-
-def fail_orphaned_runs() -> None:
-    """Runs execute in this container alone: what still counts as running when it starts was killed with it."""
-    with DagsterInstance.get() as instance:
-        for run in instance.get_runs(RunsFilter(statuses=[Status.STARTING, Status.STARTED, Status.CANCELING])):
-            instance.report_run_failed(run, "The daemon container stopped while this run was under way.")
 
 
 if __name__ == "__main__":

@@ -88,10 +88,11 @@ class DbtProject:
                 yield from self._ancestors(parent, through_marts=through_marts)
 
     def _code(self, unique_id: str) -> str:
-        """Digest of the SQL that makes the mart: its own, its staging models', and the project's macros."""
+        """Digest of what makes the mart: its SQL, its staging models', the project's macros, how it is written."""
         project = self.manifest["metadata"]["project_name"]
         nodes = {unique_id, *self._ancestors(unique_id, through_marts=False)} & self.manifest["nodes"].keys()
         parts = [self.manifest["nodes"][node]["checksum"]["checksum"] for node in sorted(nodes)]
+        parts.append(json.dumps(self.manifest["nodes"][unique_id]["config"].get("options"), sort_keys=True))
         macros = self.manifest["macros"]
         parts += [macros[macro]["macro_sql"] for macro in sorted(macros) if macros[macro]["package_name"] == project]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 
 from .reference import QUERIES, comparable
-
-OWN = ("fct_transactions/query?limit=1000", "agg_daily_balance/query?limit=1000", "dim_categories/query")
+from .stack import RUN_SECONDS, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +34,7 @@ def last_refresh(stack):
 
 def test_the_old_file_answers_before_the_first_build_parquet_after_it_and_the_file_stays_usable(old, new):
     expected = answers(old)
+    wait_for(lambda: not unfinished_runs(old), "the run of phase 0 has ended", seconds=RUN_SECONDS)
 
     # The backend of phase 1, while no build of phase 1 has run: it answers from the old file.
     old.run("stop", "dagster-daemon", "dagster-webserver")
@@ -45,16 +45,15 @@ def test_the_old_file_answers_before_the_first_build_parquet_after_it_and_the_fi
 
     # The daemon of phase 1 finds no snapshot and builds; the same backend goes over to Parquet by itself.
     new.up("dagster-daemon", "dagster-webserver")
-    (run,) = [run for run in all_runs(new) if run["status"] in ("STARTED", "STARTING", "QUEUED", "SUCCESS")][:1]
-    assert new.finished(run["runId"]) == "SUCCESS"
-    assert new.snapshot() is not None
+    wait_for(new.snapshot, "the API serves a snapshot", seconds=RUN_SECONDS, details=lambda: new.logs("dagster-daemon"))
+    wait_for(lambda: not unfinished_runs(new), "the run has refreshed the file", seconds=RUN_SECONDS)
     assert answers(new) == expected
     assert last_refresh(new) > before
 
     # The way back: the file that phase 1 wrote, under the phase-0 backend, has the same rows, types and order.
     code, listing = new.exec("dagster-daemon", "ls", "/opt/dagster/dagster_home/data")
     assert code == 0
-    assert sorted(listing.split()) == ["analytics.duckdb", "parquet"]
+    assert sorted(listing.split()) == ["analytics.duckdb", "analytics.duckdb.lock", "parquet"]
     old.run("up", "--detach", "--wait", "--no-deps", "backend")
     assert old.snapshot() is None
     assert answers(old) == expected
@@ -64,9 +63,9 @@ def test_the_old_file_answers_before_the_first_build_parquet_after_it_and_the_fi
     assert all(column["description"] for d in described.values() for column in d["columns"])
 
 
-def all_runs(stack):
-    found = stack.graphql("{ runsOrError { ... on Runs { results { runId status } } } }")
-    return found["runsOrError"]["results"]
+def unfinished_runs(stack):
+    found = stack.graphql("{ runsOrError { ... on Runs { results { runId status } } } }")["runsOrError"]["results"]
+    return [run for run in found if run["status"] not in ("SUCCESS", "FAILURE")]
 
 
 def test_the_backend_of_phase_1_can_write_neither_the_file_nor_parquet(old, new):

@@ -50,11 +50,10 @@ def test_there_are_eleven_marts_by_these_names(marts):
     ]
 
 
-def test_every_mart_says_its_grain_its_label_and_all_its_columns(marts):
+def test_every_mart_says_its_grain_and_all_its_columns(marts):
     for name, mart in marts.items():
         assert mart["description"].startswith("One row per "), name
         assert mart["config"]["meta"]["dataset"] is True, name
-        assert mart["config"]["meta"]["label"], name
         for column in mart["columns"].values():
             assert column["data_type"], (name, column)
             assert column["description"].strip(), (name, column)

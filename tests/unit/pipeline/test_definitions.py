@@ -17,6 +17,7 @@ from dagster import (
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from backend.snapshots import SnapshotStore
+from deploy.pipeline.orphans import fail_orphaned_runs
 
 from .driver import Recording
 
@@ -139,6 +140,18 @@ def test_no_second_run_while_one_is_under_way(ask, instance, status):
     answer = ask()
     assert isinstance(answer, SkipReason)
     assert "under way" in answer.skip_message
+
+
+def test_a_run_that_died_with_its_container_delays_nothing(ask, instance):
+    run_id = a_run(instance, DagsterRunStatus.STARTED).run_id
+    fail_orphaned_runs(instance)
+    assert instance.get_run_by_id(run_id).status == DagsterRunStatus.FAILURE
+    assert isinstance(ask(), RunRequest)
+
+
+def test_a_build_of_phase_0_that_succeeded_just_now_delays_nothing(ask, instance):
+    a_run(instance, DagsterRunStatus.SUCCESS)
+    assert isinstance(ask(), RunRequest)
 
 
 def test_no_run_once_something_is_served(ask, published, monkeypatch):
