@@ -58,12 +58,14 @@ class Stack:
             for name in SECRETS:
                 (self.secrets / name).write_text(uuid.uuid4().hex + uuid.uuid4().hex)
                 (self.secrets / name).chmod(0o444)
-        (self.directory / "stack.env").write_text(
-            f"COMPOSE_PROJECT_NAME={self.project}\n"
-            f"SECRETS_HOST_DIR={self.secrets}\n"
-            f"PARQUET_HOST_DIR={self.parquet_host_dir}\n"
-            f"SOURCE_SCALE={SCALE}\n"
-        )
+        # In the environment, which wins over what make exports for the checkout's own stack.
+        self.environment = {
+            **os.environ,
+            "COMPOSE_PROJECT_NAME": self.project,
+            "SECRETS_HOST_DIR": str(self.secrets),
+            "PARQUET_HOST_DIR": str(self.parquet_host_dir),
+            "SOURCE_SCALE": SCALE,
+        }
 
     @property
     def compose(self):
@@ -71,14 +73,13 @@ class Stack:
         return DockerCompose(
             context=REPO_ROOT,
             compose_file_name=[str(REPO_ROOT / "compose" / file) for file in files],
-            env_file=str(self.directory / "stack.env"),
             profiles=["traffic"],
         )
 
     def run(self, *args, check=True, timeout=START_SECONDS):
         command = [*self.compose.docker_compose_command(), *args]
         finished = subprocess.run(
-            command, capture_output=True, text=True, check=False, cwd=REPO_ROOT, timeout=timeout, env={**os.environ}
+            command, capture_output=True, text=True, check=False, cwd=REPO_ROOT, timeout=timeout, env=self.environment
         )
         if check and finished.returncode != 0:
             states = self.run("ps", "--all", check=False).stdout
