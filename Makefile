@@ -9,7 +9,9 @@ export COMPOSE_BAKE := false
 # Containers run as whoever calls make, and as a plain user where that is root.
 APP_UID ?= $(if $(filter 0,$(shell id -u)),10001,$(shell id -u))
 APP_GID ?= $(if $(filter 0,$(shell id -u)),10001,$(shell id -g))
-SECRETS_HOST_DIR ?= $(CURDIR)/secrets
+# A relative one starts at compose/, as Compose takes it.
+SECRETS_HOST_DIR ?= ../secrets
+override SECRETS_HOST_DIR := $(if $(filter /%,$(SECRETS_HOST_DIR)),,$(CURDIR)/compose/)$(SECRETS_HOST_DIR)
 export APP_UID APP_GID SECRETS_HOST_DIR
 # Where the stack without containers keeps its source, its build file and its snapshots.
 STATE ?= $(CURDIR)/data/demo
@@ -17,8 +19,8 @@ STATE ?= $(CURDIR)/data/demo
 PY := .venv/bin/python
 # Through COMPOSE_FILE rather than -f: with the latter Compose does not read this directory's .env.
 COMPOSE = COMPOSE_FILE=compose/base.yaml:compose/phase$(PHASE).yaml docker compose
-LOCAL = PARQUET_DIR=$(STATE)/parquet DUCKDB_PATH=$(STATE)/build.duckdb SOURCE_DUCKDB_PATH=$(STATE)/source.duckdb \
-	DBT_TARGET=embedded DBT_TARGET_PATH=$(STATE)/target SECRETS_DIR=$(SECRETS_HOST_DIR)
+LOCAL = PARQUET_DIR='$(STATE)/parquet' DUCKDB_PATH='$(STATE)/build.duckdb' SOURCE_DUCKDB_PATH='$(STATE)/source.duckdb' \
+	DBT_TARGET=embedded DBT_TARGET_PATH='$(STATE)/target' SECRETS_DIR='$(SECRETS_HOST_DIR)'
 # The store of the stack that runs; without one, the demo's.
 STORE = $(if $(shell $(COMPOSE) ps -q dagster-daemon 2>/dev/null),$(COMPOSE) exec -T dagster-daemon python,$(LOCAL) $(PY))
 
@@ -38,7 +40,7 @@ dbt:  ## Build, audit and publish one snapshot of the demo's marts
 	@$(LOCAL) $(PY) -m deploy.pipeline build
 
 token:  ## A bearer token for USER_ID=1, for the demo and the containers
-	@SECRETS_DIR=$(SECRETS_HOST_DIR) $(PY) -m backend.auth token --user-id $(USER_ID)
+	@SECRETS_DIR='$(SECRETS_HOST_DIR)' $(PY) -m backend.auth token --user-id $(USER_ID)
 
 ##@ In containers
 up:  ## Start PHASE=0, 1 or 2 (default 2); returns when the API answers from real data
