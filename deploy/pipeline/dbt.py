@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -76,9 +75,6 @@ class Dbt:
 
     def _run(self, *args: str) -> int:
         self.target.mkdir(parents=True, exist_ok=True)
-        parsed = filepaths.dbt_target_dir() / "partial_parse.msgpack"
-        if parsed.is_file() and not (self.target / parsed.name).exists():
-            shutil.copyfile(parsed, self.target / parsed.name)
         directory = str(filepaths.DBT_PROJECT_DIR)
         self._log.unlink(missing_ok=True)
         command = [
