@@ -12,6 +12,7 @@ import duckdb
 
 from backend.errors import AuditFailed
 from backend.manifest import Column, Mart, MartSpec
+from backend.quoting import quoted
 
 FINGERPRINT = "count(*) || ':' || coalesce(sum(hash(t)), 0)"
 """SQL: content of the rows of a relation ``t``, whatever their order, duplicates counted. The dbt macro
@@ -22,11 +23,6 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of the file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def quoted(identifier: str) -> str:
-    """The identifier as SQL, whatever characters it has."""
-    return '"' + identifier.replace('"', '""') + '"'
 
 
 def parquet_columns(connection: duckdb.DuckDBPyConnection, path: Path) -> list[Column]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from duckdb import DuckDBPyConnection
 from duckdb.sqltypes import DuckDBPyType
 
-from backend.audit import quoted
 from backend.manifest import USER_COLUMN
+from backend.quoting import quoted
 
 # What Parquet has no type for comes back from it as its nearest relative. The DuckDB file keeps the original, and
 # both must show the same.
@@ -49,11 +49,6 @@ class Dataset:
     def column(self, name: str) -> Column | None:
         """The column of that name, if there is one."""
         return next((column for column in self.columns if column.name == name), None)
-
-
-def literal(text: str) -> str:
-    """The text as an SQL string literal, for the few places (paths in views) where no parameter can stand."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def type_text(sqltype: DuckDBPyType) -> str:

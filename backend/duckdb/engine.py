@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 
 from backend.config import Settings
-from backend.datasets import literal
+from backend.quoting import literal
 
 
 def connect(settings: Settings, database: str = ":memory:", *, read_only: bool = False) -> duckdb.DuckDBPyConnection:

@@ -15,12 +15,12 @@ from pathlib import Path
 import duckdb
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
 
-from backend.audit import quoted
 from backend.config import Settings
 from backend.datasets import Dataset, describe
 from backend.duckdb.engine import connect, lock_down
 from backend.errors import LockHeld, NoSnapshot, SnapshotCorrupt
 from backend.manifest import label_for
+from backend.quoting import quoted
 
 _TABLES = """
     SELECT table_name, comment FROM duckdb_tables()

@@ -16,12 +16,12 @@ from datetime import datetime
 import duckdb
 import structlog
 
-from backend.audit import quoted
 from backend.config import Settings
-from backend.datasets import Dataset, describe, literal
+from backend.datasets import Dataset, describe
 from backend.duckdb.engine import connect, lock_down
 from backend.errors import BundleError, SnapshotCorrupt, SnapshotGone
 from backend.manifest import Mart
+from backend.quoting import literal, quoted
 from backend.snapshots import Snapshot, SnapshotStore
 
 _RETRY_SECONDS = 1.0

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import duckdb
 
-from backend.audit import quoted
 from backend.manifest import Manifest
+from backend.quoting import literal, quoted
 from backend.snapshots import Snapshot, SnapshotStore
 
 
@@ -51,13 +51,9 @@ def _copy(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
         table = quoted(mart.name)
         select = "SELECT * FROM read_parquet(?)"
         connection.execute(f"CREATE TABLE {table} AS {select}", [str(snapshot.file(mart.name))])
-        connection.execute(f"COMMENT ON TABLE {table} IS {_literal(mart.description)}")
+        connection.execute(f"COMMENT ON TABLE {table} IS {literal(mart.description)}")
         for column in mart.columns:
-            connection.execute(f"COMMENT ON COLUMN {table}.{quoted(column.name)} IS {_literal(column.description)}")
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+            connection.execute(f"COMMENT ON COLUMN {table}.{quoted(column.name)} IS {literal(column.description)}")
 
 
 def _remove_with_log(path: Path) -> None:

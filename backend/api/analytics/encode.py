@@ -17,8 +17,8 @@ from typing import Any
 import orjson
 from duckdb.sqltypes import DuckDBPyType
 
-from backend.audit import quoted
 from backend.datasets import Column, children
+from backend.quoting import quoted
 
 Encoder = Callable[[Any], Any]
 

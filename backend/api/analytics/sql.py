@@ -7,9 +7,9 @@ from typing import Any
 
 from backend.api.analytics.encode import as_wire
 from backend.api.analytics.query import OPERATORS, Query
-from backend.audit import quoted
 from backend.auth import Principal
 from backend.datasets import Dataset
+from backend.quoting import quoted
 
 Statement = tuple[str, list[Any]]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import duckdb
 
-from backend.datasets import literal
 from backend.manifest import Column, Manifest, MartSpec
+from backend.quoting import literal
 from backend.snapshots import SnapshotStore
 
 USERS = (1, 2, 3)
