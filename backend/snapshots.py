@@ -175,7 +175,7 @@ class SnapshotStore:
         SnapshotCorrupt when its manifest can't be read.
         """
         for _ in range(_OPEN_ATTEMPTS):
-            wanted = snapshot_id or self.current_id()
+            wanted = self.current_id() if snapshot_id is None else snapshot_id
             if wanted is None:
                 raise NoSnapshot(
                     f"there is no snapshot in {self.root}", hint="run `make dbt`, or wait for the first build"
@@ -187,10 +187,10 @@ class SnapshotStore:
                 lock = self._hold(wanted)
                 if lock is not None:
                     return self._opened(wanted, lock)
-            if snapshot_id or wanted == self.current_id():
+            if snapshot_id is not None or wanted == self.current_id():
                 break  # else the pointer moved and retention was quick: the new one is there
         raise SnapshotGone(
-            f"snapshot {wanted} is not in {self.root}",
+            f"snapshot {wanted!r} is not in {self.root}",
             hint="ask for the current one, or see `make snapshots`",
         )
 

@@ -50,8 +50,6 @@ def snapshots() -> None:
 def rollback_data(snapshot: Annotated[str, typer.Option(help="Id of the snapshot to serve again.")]) -> None:
     """Serve an earlier snapshot again; nothing is rebuilt."""
     store = _store()
-    if not snapshot:
-        raise ConfigError("no snapshot was named", hint="choose one of `make snapshots`, and give SNAPSHOT=<id>")
     manifest = store.rollback(snapshot, holder=_holder())
     refresh_legacy_file(store)
     typer.echo(f"Serving snapshot {manifest.id} of {manifest.created_at:%Y-%m-%d %H:%M:%S} UTC")

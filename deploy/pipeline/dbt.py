@@ -25,7 +25,6 @@ class NodeResult:
     unique_id: str
     status: str
     message: str
-    seconds: float
     failures: int | None
 
     @property
@@ -62,7 +61,7 @@ class Dbt:
         results = []
         if file.is_file():
             results = [
-                NodeResult(r["unique_id"], r["status"], r["message"] or "", r["execution_time"], r["failures"])
+                NodeResult(r["unique_id"], r["status"], r["message"] or "", r["failures"])
                 for r in json.loads(file.read_text(encoding="utf-8"))["results"]
             ]
         if code != 0 and not any(result.failed for result in results):

@@ -42,9 +42,10 @@ def start_stack(tmp_path_factory):
     """Starts a stack of a phase from nothing; all are taken away when the module is done."""
     started = []
 
-    def start(phase, **options):
+    def start(phase, *, before=lambda _: None, **options):
         stack = Stack(tmp_path_factory.mktemp(f"phase{phase}"), phase, **options)
         started.append(stack)
+        before(stack)
         stack.up()
         return stack
 

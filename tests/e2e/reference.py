@@ -10,14 +10,12 @@ from datetime import timedelta
 
 from backend import auth
 from backend.filepaths import REPO_ROOT
+from tests.marts import MARTS
 
 from .stack import SCALE
 
 SECRET = "s" * 64
-DATASETS = (
-    "agg_budget_monthly", "agg_daily_balance", "agg_monthly_cashflow", "agg_monthly_category", "dim_accounts",
-    "dim_categories", "dim_merchants", "dim_users", "fct_budgets", "fct_transactions", "fct_transfers",
-)  # fmt: skip
+DATASETS = tuple(sorted(MARTS))  # as the API lists them
 QUERIES = {
     **{f"{dataset}, first page": f"{dataset}/query?limit=1000" for dataset in DATASETS},
     "ordered": "fct_transactions/query?order=amount.desc,transaction_id&limit=500",

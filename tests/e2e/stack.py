@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,13 +13,14 @@ from pathlib import Path
 
 import docker
 import httpx
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 from testcontainers.compose import DockerCompose
 
 from backend import auth
 from backend.filepaths import REPO_ROOT
 
 SCALE = "0.25"
-START_SECONDS = 240
+START_SECONDS = 180  # from nothing to the first answer, images built
 RUN_SECONDS = 240
 LOCATION = "deploy.pipeline.definitions"
 SECRETS = ("postgres_password", "source_owner_password", "source_reader_password", "dagster_db_password", "jwt_secret")
@@ -32,14 +32,13 @@ class TimedOut(AssertionError):
 
 def wait_for(condition, what, *, seconds, every=0.2, details=lambda: ""):
     """The first true value of ``condition()``; a time-out names what was waited for and what was found."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise TimedOut(f"{what}: not within {seconds} s. {details()}")
-        time.sleep(every)
+    retrying = Retrying(
+        retry=retry_if_result(lambda value: not value), stop=stop_after_delay(seconds), wait=wait_fixed(every)
+    )
+    try:
+        return retrying(condition)
+    except RetryError:
+        raise TimedOut(f"{what}: not within {seconds} s. {details()}") from None
 
 
 @dataclass
@@ -48,6 +47,7 @@ class Stack:
     phase: int
     project: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:10]}")
     services: tuple[str, ...] = ("backend", "dagster-webserver")
+    settings: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         self.engine = docker.from_env()
@@ -65,6 +65,7 @@ class Stack:
             "SECRETS_HOST_DIR": str(self.secrets),
             "PARQUET_HOST_DIR": str(self.parquet_host_dir),
             "SOURCE_SCALE": SCALE,
+            **self.settings,
         }
 
     @property
@@ -76,7 +77,7 @@ class Stack:
             profiles=["traffic"],
         )
 
-    def run(self, *args, check=True, timeout=START_SECONDS):
+    def run(self, *args, check=True, timeout=2 * START_SECONDS):
         command = [*self.compose.docker_compose_command(), *args]
         finished = subprocess.run(
             command, capture_output=True, text=True, check=False, cwd=REPO_ROOT, timeout=timeout, env=self.environment

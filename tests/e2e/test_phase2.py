@@ -1,6 +1,7 @@
 """Phase 2: who may write what, who sees what, and what a failed, a partial or a second build does."""
 
 import json
+import os
 import threading
 from decimal import Decimal
 
@@ -16,9 +17,19 @@ PARQUET = {
 }
 
 
+APP_UID = "23456"
+
+
+def of_somebody_else(stack):
+    """The host's directory as another user made it, for themselves alone."""
+    stack.parquet_host_dir.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        os.chown(stack.parquet_host_dir, 4242, 4242)
+
+
 @pytest.fixture(scope="module")
 def stack(start_stack):
-    return start_stack(2)
+    return start_stack(2, settings={"APP_UID": APP_UID, "APP_GID": APP_UID}, before=of_somebody_else)
 
 
 def environment(stack, service):
@@ -51,6 +62,12 @@ def test_only_the_daemon_can_write_marts(stack, service):
     code, output = stack.exec("dagster-daemon", "touch", f"{PARQUET['dagster-daemon']}/friend")
     assert code == 0, output
     (stack.parquet_host_dir / "friend").unlink()
+
+
+def test_the_bind_mount_works_whoever_made_the_directory(stack):
+    assert stack.exec("dagster-daemon", "id", "-u")[1].strip() == APP_UID
+    files = [path for path in stack.parquet_host_dir.rglob("*") if not path.is_symlink()]
+    assert {path.stat().st_uid for path in (stack.parquet_host_dir, *files)} == {int(APP_UID)}
 
 
 def test_no_file_is_shared_but_parquet(stack):
@@ -141,7 +158,7 @@ def test_a_run_of_one_asset_publishes_a_whole_snapshot(stack):
 
 
 def test_two_runs_at_once_are_serialised(stack):
-    runs = [stack.launch(), stack.launch("dim_merchants")]
+    runs = [stack.launch(job="hourly_marts"), stack.launch("dim_merchants")]
     assert [stack.finished(run_id) for run_id in runs] == ["SUCCESS"] * 2
     published = [next(iter(stack.materialised(run_id).values()))["snapshot"] for run_id in runs]
     assert manifest(stack, published[1])["parent"] == published[0]
@@ -254,9 +271,9 @@ def test_retention_spares_what_a_reader_holds_in_another_container(stack):
         f"print(SnapshotStore(pathlib.Path({PARQUET['dagster-daemon']!r})).retain(keep=1, minutes=0))"
     )
     reader = (
-        "import os, pathlib, time; from backend.snapshots import SnapshotStore;"
+        "import os, pathlib, signal; from backend.snapshots import SnapshotStore;"
         f"held = SnapshotStore(pathlib.Path({PARQUET['backend']!r})).open({held!r});"
-        "print(os.getpid(), flush=True); time.sleep(600)"
+        "print(os.getpid(), flush=True); signal.pause()"
     )
     backend = stack.container("backend").id
     started = stack.engine.api.exec_create(backend, ["python", "-c", reader])["Id"]

@@ -20,22 +20,10 @@ from deploy.source import load, traffic
 from deploy.source.generate import generate
 from deploy.source.settings import Source, SourceUnavailable
 from deploy.source.tables import SCHEMAS
+from tests.marts import WRONG_BALANCES
 
 DATABASE = "finance"
 SUMS = "SELECT sum(balance), sum(opening_balance) FROM accounts"
-WRONG_BALANCES = """
-    WITH moved AS (
-        SELECT account_id, amount FROM transactions
-        UNION ALL
-        SELECT e.account_id, -t.amount FROM transactions AS t
-        JOIN accounts AS a USING (account_id)
-        JOIN accounts AS e ON e.user_id = a.user_id AND e.kind = 'external'
-        UNION ALL SELECT from_account_id, -amount FROM transfers
-        UNION ALL SELECT to_account_id, amount FROM transfers
-    )
-    SELECT account_id FROM accounts LEFT JOIN moved USING (account_id)
-    GROUP BY account_id HAVING balance <> opening_balance + coalesce(sum(amount), 0)
-"""
 
 
 @pytest.fixture

@@ -12,22 +12,10 @@ import pytest
 from backend.errors import AuditFailed, BuildFailed, LockHeld
 from backend.snapshots import SnapshotStore
 from deploy.pipeline.build import Outcome, stale_marts
+from tests.marts import MARTS
 
 from .driver import Place
 
-MARTS = {
-    "dim_users",
-    "dim_accounts",
-    "dim_categories",
-    "dim_merchants",
-    "fct_transactions",
-    "fct_transfers",
-    "fct_budgets",
-    "agg_monthly_cashflow",
-    "agg_monthly_category",
-    "agg_daily_balance",
-    "agg_budget_monthly",
-}
 # A purchase changes accounts and transactions; these read neither.
 UNTOUCHED = {"dim_categories", "dim_merchants", "fct_budgets"}
 

@@ -64,9 +64,9 @@ def test_rollback_serves_an_earlier_snapshot_and_brings_the_phase_0_file_back_to
 @pytest.mark.parametrize(
     ("snapshot", "says"),
     [
-        ("20200101T000000-000000-abcdef", "snapshot 20200101T000000-000000-abcdef is not in"),
-        ("../../etc", "snapshot ../../etc is not in"),
-        ("", "no snapshot was named"),
+        ("20200101T000000-000000-abcdef", "snapshot '20200101T000000-000000-abcdef' is not in"),
+        ("../../etc", "snapshot '../../etc' is not in"),
+        ("", "snapshot '' is not in"),
     ],
 )
 def test_rollback_to_what_is_no_snapshot_is_refused(place, published, snapshot, says):

@@ -18,19 +18,9 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobO
 
 from backend.snapshots import SnapshotStore
 from deploy.pipeline.orphans import fail_orphaned_runs
+from tests.marts import BASE, DERIVED, MARTS
 
 from .driver import Recording
-
-EAGER = {"agg_monthly_cashflow", "agg_monthly_category", "agg_daily_balance", "agg_budget_monthly"}
-HOURLY = {
-    "dim_users",
-    "dim_accounts",
-    "dim_categories",
-    "dim_merchants",
-    "fct_transactions",
-    "fct_transfers",
-    "fct_budgets",
-}
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +75,9 @@ def current(place):
 def test_every_mart_is_an_asset_and_the_eager_ones_follow_what_they_read(location):
     graph = location.defs.resolve_asset_graph()
     conditions = {key.path[-1]: graph.get(key).automation_condition for key in graph.materializable_asset_keys}
-    assert conditions.keys() == EAGER | HOURLY
-    assert {name for name, condition in conditions.items() if condition == AutomationCondition.eager()} == EAGER
-    assert {name for name, condition in conditions.items() if condition is None} == HOURLY
+    assert conditions.keys() == MARTS
+    assert {name for name, condition in conditions.items() if condition == AutomationCondition.eager()} == DERIVED
+    assert {name for name, condition in conditions.items() if condition is None} == BASE
     assert names(graph.get(location.KEYS["agg_daily_balance"]).parent_keys) == {
         "dim_accounts",
         "fct_transactions",
@@ -98,7 +88,7 @@ def test_every_mart_is_an_asset_and_the_eager_ones_follow_what_they_read(locatio
 @pytest.mark.parametrize("job", ["hourly_marts", "all_marts"])
 def test_a_job_builds_its_marts_and_all_that_read_them(location, job):
     layer = location.defs.resolve_job_def(job).asset_layer
-    assert names(layer.selected_asset_keys) >= EAGER | HOURLY
+    assert names(layer.selected_asset_keys) >= MARTS
 
 
 def test_the_hourly_schedule_and_the_sensors_run_unasked(location):
@@ -193,7 +183,7 @@ def test_a_full_run_materialises_every_mart_of_the_new_snapshot(location, instan
     assert result.success
     manifest = current(place)
     assert manifest.run_id == result.run_id
-    assert materialized(result) == {name: metadata(manifest, name) for name in EAGER | HOURLY}
+    assert materialized(result) == {name: metadata(manifest, name) for name in MARTS}
     found = checks(result)
     assert "assert_sum_of_balances_is_constant" in found
     assert all(evaluation.passed for evaluation in found.values())
@@ -216,7 +206,7 @@ def test_a_run_of_one_mart_tells_of_the_others_it_had_to_build(location, instanc
     Recording(widened.root / "recording").replay(monkeypatch)
     result = run(location, instance, "dim_users")
     assert result.success
-    rebuilt = EAGER | HOURLY - {"dim_categories", "dim_merchants", "fct_budgets"}
+    rebuilt = MARTS - {"dim_categories", "dim_merchants", "fct_budgets"}
     assert materialized(result) == {name: metadata(current(place), name) for name in rebuilt}
     assert names(event.asset_key for event in result.get_asset_materialization_events()) == rebuilt
     assert result.get_step_success_events()
@@ -230,7 +220,7 @@ def test_what_is_published_counts_although_the_phase_0_file_could_not_be_written
     result = run(location, instance)
     assert not result.success
     assert "is served, but writing its marts to" in failure_of(result)
-    assert materialized(result).keys() == EAGER | HOURLY
+    assert materialized(result).keys() == MARTS
 
 
 def test_another_builder_is_named_in_the_failure(location, instance, place, recording, monkeypatch):

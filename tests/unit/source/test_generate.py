@@ -10,6 +10,7 @@ import pytest
 
 from deploy.source.generate import generate
 from deploy.source.tables import AMOUNT, SCHEMAS, money
+from tests.marts import WRONG_BALANCES
 
 
 def digest(tables):
@@ -74,20 +75,7 @@ def test_tables_have_the_declared_schemas(tables):
 
 
 def test_every_balance_is_opening_balance_plus_movements(source):
-    wrong = source("""
-        WITH moved AS (
-            SELECT account_id, amount FROM transactions
-            UNION ALL
-            SELECT e.account_id, -t.amount FROM transactions AS t
-            JOIN accounts AS a USING (account_id)
-            JOIN accounts AS e ON e.user_id = a.user_id AND e.kind = 'external'
-            UNION ALL SELECT from_account_id, -amount FROM transfers
-            UNION ALL SELECT to_account_id, amount FROM transfers
-        )
-        SELECT account_id, opening_balance, balance, sum(amount) FROM accounts LEFT JOIN moved USING (account_id)
-        GROUP BY ALL HAVING balance <> opening_balance + coalesce(sum(amount), 0)
-    """)
-    assert wrong == []
+    assert source(WRONG_BALANCES) == []
 
 
 def test_the_sum_of_balances_is_the_sum_of_opening_balances_and_not_zero(source):
