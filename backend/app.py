@@ -38,8 +38,13 @@ class Live(BaseModel):
 
 
 class Ready(Live):
-    """A query ran on what is served."""
+    """A query ran on what is served.
 
+    ``status`` is ``degraded`` while that is not what the pointer names, or its files are damaged: ``problem`` says
+    what was found.
+    """
+
+    problem: str | None
     snapshot: SnapshotId
     last_refresh: LastRefresh
 
@@ -88,7 +93,13 @@ def _add_health(app: FastAPI) -> None:
     def ready() -> Ready:
         """A query ran on the current snapshot, or on the DuckDB file while there is none."""
         connection = app.state.database.check()
-        return Ready(status="ready", snapshot=connection.snapshot, last_refresh=connection.last_refresh)
+        problem = app.state.database.status().problem
+        return Ready(
+            status="degraded" if problem else "ready",
+            problem=problem,
+            snapshot=connection.snapshot,
+            last_refresh=connection.last_refresh,
+        )
 
     @app.get("/metrics", tags=["health"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     def metrics() -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,6 +17,17 @@ from backend.quoting import quoted
 FINGERPRINT = "count(*) || ':' || coalesce(sum(hash(t)), 0)"
 """SQL: content of the rows of a relation ``t``, whatever their order, duplicates counted. The dbt macro
 ``fingerprint`` says the same."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a builder wrote: the FINGERPRINT of a mart's rows, and the SHA-256 of the file right after writing it.
+
+    The second one knows about what no scan of the rows comes across, such as statistics that readers skip by.
+    """
+
+    fingerprint: str
+    sha256: str
 
 
 def file_sha256(path: Path) -> str:
@@ -35,7 +46,7 @@ def audit_directory(
     directory: Path,
     specs: Sequence[MartSpec],
     *,
-    written: Mapping[str, str],
+    written: Mapping[str, Written],
     linked: Mapping[str, Mart],
     built_at: datetime,
 ) -> dict[str, Mart]:
@@ -43,8 +54,8 @@ def audit_directory(
 
     A mart must be readable to its last row, have the declared columns in the declared order, must not be the one
     all-NULL row that dbt-duckdb writes for an empty mart, must hold as many rows as its footer says and, where
-    ``written`` has the fingerprint of what the builder meant to write, exactly those. ``linked`` are marts taken over
-    from the parent: they were audited when they were built.
+    ``written`` says what the builder wrote, exactly that. ``linked`` are marts taken over from the parent: they were
+    audited when they were built, and must be the same files still.
 
     Raises AuditFailed naming every mart that is not fit, and why.
     """
@@ -77,14 +88,14 @@ class _Unfit(Exception):
 
 
 def _audit_link(path: Path, spec: MartSpec, mart: Mart) -> Mart:
-    if not path.is_file() or path.stat().st_size != mart.bytes:
-        raise _Unfit("the file taken over from the parent snapshot is not what it was")
+    if not path.is_file() or file_sha256(path) != mart.sha256:
+        raise _Unfit("the file taken over from the parent snapshot is not the one that was published")
     _compare_columns(mart.columns, spec.columns)
     return replace(mart, label=spec.label, description=spec.description, columns=spec.columns)
 
 
 def _audit_file(
-    connection: duckdb.DuckDBPyConnection, path: Path, spec: MartSpec, written: str | None, built_at: datetime
+    connection: duckdb.DuckDBPyConnection, path: Path, spec: MartSpec, written: Written | None, built_at: datetime
 ) -> Mart:
     if not path.is_file():
         raise _Unfit(f"{path.name} was not written")
@@ -100,10 +111,13 @@ def _audit_file(
         raise _Unfit(f"{scanned} rows were read, its footer says {footer}")
     if scanned == empty == 1:
         raise _Unfit("its only row is NULL in every column: the sentinel of an empty mart")
-    if written is not None and content != written:
-        raise _Unfit(f"its content has fingerprint {content}, dbt meant to write {written}")
+    if written is not None and content != written.fingerprint:
+        raise _Unfit(f"its content has fingerprint {content}, dbt meant to write {written.fingerprint}")
+    sha256 = file_sha256(path)
+    if written is not None and sha256 != written.sha256:
+        raise _Unfit(f"the file has SHA-256 {sha256}, it had {written.sha256} when it was written")
     declaration = {field.name: getattr(spec, field.name) for field in fields(MartSpec)}
-    return Mart(**declaration, rows=scanned, bytes=path.stat().st_size, sha256=file_sha256(path), built_at=built_at)
+    return Mart(**declaration, rows=scanned, bytes=path.stat().st_size, sha256=sha256, built_at=built_at)
 
 
 def _compare_columns(found: Sequence[Column], declared: Sequence[Column]) -> None:

@@ -1,6 +1,6 @@
 """Settings of the API, read from the environment; paths and secrets are filepaths.py's business."""
 
-from pydantic import Field
+from pydantic import ByteSize, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -21,6 +21,15 @@ class Settings(BaseSettings):
     pinned_snapshots: int = Field(default=4, ge=1, description="snapshots kept open beside the current one")
     pinned_idle_seconds: float = Field(
         default=300, gt=0, description="after which a pinned snapshot is closed, so that retention can delete it"
+    )
+    cursor_seconds: float = Field(
+        default=900, gt=0, description="how long a page's `next` keeps its snapshot from being deleted"
+    )
+    resident_memory: ByteSize = Field(
+        default=ByteSize(256_000_000), description="for verified copies of the marts; larger ones are read from disk"
+    )
+    scrub_seconds: float = Field(
+        default=60, gt=0, description="between two comparisons of the current snapshot's files with their checksums"
     )
     lock_wait_seconds: float = Field(
         default=2, ge=0, description="how long to wait for a DuckDB file that a build holds, before answering 503"

@@ -63,6 +63,22 @@ class _DatabaseCollector(Collector):
             "analytics_generations_open", "DuckDB instances open on snapshots.", value=status.generations_open
         )
         yield GaugeMetricFamily(
+            "analytics_degraded",
+            "1 while what is served is not what the pointer names, or its files are damaged.",
+            value=status.problem is not None,
+        )
+        yield CounterMetricFamily(
+            "analytics_damage_found",
+            "Times a snapshot was found not to be what was published.",
+            value=status.damage_found,
+        )
+        yield GaugeMetricFamily(
+            "analytics_snapshots_held", "Snapshots kept for page cursors.", value=status.snapshots_held
+        )
+        yield GaugeMetricFamily(
+            "analytics_resident_bytes", "Verified copies of marts in memory.", value=status.resident_bytes
+        )
+        yield GaugeMetricFamily(
             "analytics_fallback_in_use", "1 while the DuckDB file is served.", value=status.fallback_in_use
         )
         yield CounterMetricFamily(

@@ -25,7 +25,7 @@ from types import TracebackType
 
 import duckdb
 
-from backend.audit import audit_directory, file_sha256, parquet_columns
+from backend.audit import Written, audit_directory, file_sha256, parquet_columns
 from backend.errors import LockHeld, NoSnapshot, PublishConflict, SnapshotCorrupt, SnapshotGone
 from backend.manifest import FILE_NAME, Manifest, Mart, MartSpec, label_for
 
@@ -121,13 +121,13 @@ class Build:
         self,
         specs: Sequence[MartSpec],
         *,
-        written: Mapping[str, str] | None = None,
+        written: Mapping[str, Written] | None = None,
         source: dict[str, str] | None = None,
     ) -> Manifest:
         """Audit what lies in ``path`` and make it the snapshot that is served.
 
-        ``written`` has the fingerprints (``audit.FINGERPRINT``) of the marts as they were before they became files,
-        ``source`` those of the source tables they were built from.
+        ``written`` says of the marts what the builder wrote, ``source`` has the fingerprints (``audit.FINGERPRINT``)
+        of the source tables they were built from.
         Everything is on disk before the pointer moves. Raises AuditFailed, or PublishConflict when the pointer was
         moved (a rollback) since this build began; in both cases what is served stays as it was.
         """
@@ -197,12 +197,13 @@ class SnapshotStore:
     def manifests(self) -> list[Manifest]:
         """Manifests of all readable snapshots, oldest first."""
         found = []
-        for snapshot_id in self._ids():
+        for snapshot_id in self.ids():
             with suppress(SnapshotCorrupt):
                 found.append(Manifest.read(self._snapshots / snapshot_id / FILE_NAME))
         return found
 
-    def _ids(self) -> list[str]:
+    def ids(self) -> list[str]:
+        """Ids of all snapshots on the disk, oldest first, readable or not."""
         if not self._snapshots.is_dir():
             return []
         return sorted(name for name in os.listdir(self._snapshots) if _ID.fullmatch(name))
@@ -308,7 +309,7 @@ class SnapshotStore:
         that any reader holds, in whatever process or container.
         """
         with self._locked("pointer.lock", "retention", wait=10):
-            current, ids = self.current_id(), self._ids()
+            current, ids = self.current_id(), self.ids()
             horizon = (datetime.now(UTC) - timedelta(minutes=minutes)).strftime(_ID_TIME)
             replaced_by = dict(pairwise(ids))
             candidates = [i for i in ids[: max(0, len(ids) - keep)] if i != current]
@@ -362,7 +363,7 @@ class SnapshotStore:
     def _next_id(self) -> tuple[str, datetime]:
         """An id that sorts after all there are, even when the clock went back."""
         now = datetime.now(UTC)
-        if ids := self._ids():
+        if ids := self.ids():
             newest = datetime.strptime(ids[-1].rsplit("-", 1)[0], _ID_TIME).replace(tzinfo=UTC)
             now = max(now, newest + timedelta(microseconds=1))
         return f"{now.strftime(_ID_TIME)}-{secrets.token_hex(3)}", now

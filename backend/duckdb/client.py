@@ -20,12 +20,13 @@ from backend import filepaths
 from backend.config import Settings
 from backend.datasets import Dataset
 from backend.duckdb.file import DuckDBFile
-from backend.duckdb.generations import Generation, Generations
+from backend.duckdb.generation import Generation
+from backend.duckdb.generations import Generations
 from backend.errors import NoSnapshot, SnapshotCorrupt, SnapshotGone
 from backend.snapshots import SnapshotStore
 
 T = TypeVar("T")
-_PLAIN_ATTEMPTS = 5
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Connection:
     """A DuckDB session on one state of all marts.
 
     ``snapshot`` is its id (None: the DuckDB file), ``last_refresh`` when that state was made (aware, UTC).
+    ``immutable``: nothing on the disk can change what is read; else ask ``unchanged`` before believing it.
     """
 
     snapshot: str | None
@@ -40,6 +42,8 @@ class Connection:
     datasets: Mapping[str, Dataset]
     immutable: bool
     _cursor: duckdb.DuckDBPyConnection
+    _unchanged: Callable[[], bool] = lambda: True
+    _hold: Callable[[], None] = lambda: None
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """The session; it ends with the connection."""
@@ -49,6 +53,14 @@ class Connection:
         """Run a statement with bound parameters (``?``). Raises duckdb.Error."""
         return self._cursor.execute(sql, params)
 
+    def unchanged(self) -> bool:
+        """Whether all that was read so far is of that one state; asked after reading."""
+        return self._unchanged()
+
+    def hold(self) -> None:
+        """Keep the snapshot from being deleted for ``cursor_seconds``, for whoever was given a cursor on it."""
+        self._hold()
+
 
 @dataclass(frozen=True)
 class Status:
@@ -56,7 +68,11 @@ class Status:
 
     snapshot: str | None
     last_refresh: datetime | None
+    problem: str | None
+    damage_found: int
     generations_open: int
+    snapshots_held: int
+    resident_bytes: int
     fallback_in_use: bool
     lock_retries: int
 
@@ -84,7 +100,7 @@ class Database:
             if generation is not None:
                 self._file_refresh = None
                 try:
-                    with _session(generation) as connection:
+                    with _session(self._generations, generation) as connection:
                         yield connection
                 except (duckdb.FatalException, duckdb.InternalException):
                     # After such an error DuckDB refuses every further query on the instance.
@@ -97,21 +113,22 @@ class Database:
     def read(self, work: Callable[[Connection], T], snapshot: str | None = None) -> T:
         """What ``work`` makes of a connection.
 
-        A plain directory of somebody else's can be replaced under the reader: then ``work`` is done again, on what
-        is there now. Raises what ``connection`` and ``work`` raise.
+        Files that are not held in memory can change under the reader (a plain directory of somebody else's is
+        replaced, a large mart is damaged): then ``work`` is done again, on what is there now. Raises what
+        ``connection`` and ``work`` raise.
         """
-        for _ in range(_PLAIN_ATTEMPTS):
+        for _ in range(_ATTEMPTS):
             with self.connection(snapshot) as connection:
                 try:
                     result = work(connection)
                 except (duckdb.Error, OSError):
-                    if self._unchanged(connection):
+                    if connection.unchanged():
                         raise
                 else:
-                    if self._unchanged(connection):
+                    if connection.unchanged():
                         return result
         raise SnapshotCorrupt(
-            f"the Parquet files were replaced during each of {_PLAIN_ATTEMPTS} attempts to read them",
+            f"the Parquet files were changed during each of {_ATTEMPTS} attempts to read them",
             hint="replace them less often, or publish snapshots",
         )
 
@@ -127,11 +144,16 @@ class Database:
 
     def status(self) -> Status:
         """What was served last, without opening anything."""
-        current = self._generations.current if self._generations else None
+        generations = self._generations
+        current = generations.current if generations else None
         return Status(
             snapshot=current.id if current else None,
             last_refresh=current.created_at if current else self._file_refresh,
-            generations_open=self._generations.open_count if self._generations else 0,
+            problem=generations.problem if generations else None,
+            damage_found=generations.damage_found if generations else 0,
+            generations_open=generations.open_count if generations else 0,
+            snapshots_held=len(generations.holds) if generations else 0,
+            resident_bytes=generations.resident_bytes if generations else 0,
             fallback_in_use=self._file_refresh is not None,
             lock_retries=self._file.lock_retries if self._file else 0,
         )
@@ -157,17 +179,20 @@ class Database:
             finally:
                 cursor.close()
 
-    def _unchanged(self, connection: Connection) -> bool:
-        if connection.immutable or self._generations is None:
-            return True
-        return self._generations.store.current_id() == connection.snapshot
-
 
 @contextmanager
-def _session(generation: Generation) -> Iterator[Connection]:
+def _session(generations: Generations, generation: Generation) -> Iterator[Connection]:
     cursor = generation.cursor()
     try:
-        yield Connection(generation.id, generation.created_at, generation.datasets, generation.immutable, cursor)
+        yield Connection(
+            generation.id,
+            generation.created_at,
+            generation.datasets,
+            generation.resident,
+            cursor,
+            functools.partial(generations.unchanged, generation),
+            functools.partial(generations.hold, generation),
+        )
     finally:
         cursor.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import duckdb
@@ -26,11 +26,13 @@ def connect(settings: Settings, database: str = ":memory:", *, read_only: bool =
     return duckdb.connect(database, read_only=read_only, config=config)
 
 
-def lock_down(connection: duckdb.DuckDBPyConnection, directory: Path | None = None) -> None:
-    """Let the whole instance read files of ``directory`` at most, in UTC, and let no statement change that."""
+def lock_down(
+    connection: duckdb.DuckDBPyConnection, *, paths: Sequence[str] = (), directories: Sequence[str] = ()
+) -> None:
+    """Let the whole instance read these files at most, in UTC, and let no statement change that."""
     # GLOBAL: a cursor is a session of its own and does not inherit what SET changed in this one.
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
-    if directory is not None:
-        connection.execute(f"SET allowed_directories = [{literal(str(directory))}]")
+    for setting, values in (("allowed_paths", paths), ("allowed_directories", directories)):
+        connection.execute(f"SET {setting} = [{', '.join(literal(value) for value in values)}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

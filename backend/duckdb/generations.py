@@ -1,7 +1,8 @@
 """Snapshots that are open: one warm in-memory DuckDB instance for each ("generation").
 
 A request costs a readlink and a cursor. When the pointer has moved, one request opens the new snapshot while the
-others go on with the old one, which is closed when the last request on it has ended.
+others go on with the old one, which is closed when the last request on it has ended. What can't be opened as it was
+published is never served: the last good one is, and ``problem`` says so.
 """
 
 from __future__ import annotations
@@ -11,77 +12,23 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 
 import duckdb
 import structlog
 
 from backend.config import Settings
-from backend.datasets import Dataset, describe
-from backend.duckdb.engine import connect, lock_down
+from backend.duckdb.generation import Generation
+from backend.duckdb.holds import Holds
+from backend.duckdb.scrub import Scrubber
+from backend.duckdb.verified import VerifiedFiles
 from backend.errors import BundleError, SnapshotCorrupt, SnapshotGone
-from backend.manifest import Mart
-from backend.quoting import literal, quoted
-from backend.snapshots import Snapshot, SnapshotStore
+from backend.snapshots import SnapshotStore
 
 _RETRY_SECONDS = 1.0
+_RETRY_COST = 20  # a twentieth of the time at most goes into trying again
 _UNREADABLE = (BundleError, OSError)
 
 log = structlog.get_logger(__name__)
-
-
-class Generation:
-    """One open snapshot. ``users`` and ``retired`` belong to the lock of Generations."""
-
-    def __init__(self, snapshot: Snapshot, settings: Settings) -> None:
-        self.id = snapshot.id
-        self.immutable = snapshot.immutable
-        self.created_at: datetime = snapshot.manifest.created_at
-        self.users = 0
-        self.retired = False
-        self.last_used = time.monotonic()
-        self._snapshot = snapshot
-        self._connection = connect(settings)
-        try:
-            lock_down(self._connection, snapshot.path)
-            marts = snapshot.manifest.marts
-            self.datasets = {name: self._dataset(marts[name]) for name in sorted(marts)}
-        except BaseException:
-            self._connection.close()
-            raise
-
-    def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A session of one's own on the instance."""
-        return self._connection.cursor()
-
-    def close(self) -> None:
-        """End the instance and let go of the snapshot."""
-        self._connection.close()
-        self._snapshot.close()
-
-    def _dataset(self, mart: Mart) -> Dataset:
-        """A view on the mart, and its footer read once, which also warms DuckDB's cache of the file."""
-        path = self._snapshot.file(mart.name)
-        relation = f"read_parquet({literal(str(path))})"
-        self._connection.execute(f"CREATE VIEW {quoted(mart.name)} AS SELECT * FROM {relation}")  # noqa: S608 - our path
-        columns = describe(self._connection, relation, {c.name: c.description.strip() for c in mart.columns})
-        rows = self._connection.execute(f"SELECT count(*) FROM {relation}").fetchall()[0][0]  # noqa: S608 - our path
-        found = ([(column.name, str(column.sqltype)) for column in columns], rows, path.stat().st_size)
-        declared = ([(column.name, column.type) for column in mart.columns], mart.rows, mart.bytes)
-        if found != declared:
-            raise SnapshotCorrupt(
-                f"{path} has (columns, rows, bytes) {found}, its manifest says {declared}",
-                hint="re-point with `make rollback-data SNAPSHOT=<id>`, or build a new snapshot",
-            )
-        return Dataset(
-            id=mart.name,
-            name=mart.label,
-            description=mart.description.strip(),
-            columns=columns,
-            relation=relation,
-            position="file_row_number",
-            rows=rows,
-        )
 
 
 class Generations:
@@ -89,22 +36,29 @@ class Generations:
 
     def __init__(self, store: SnapshotStore, settings: Settings) -> None:
         self.store = store
+        self.holds = Holds(store, settings.cursor_seconds)
+        self.damage_found = 0
         self._settings = settings
+        self._files = VerifiedFiles(settings.resident_memory)
         self._lock = threading.Lock()  # guards all below, held for moments
         self._opening = threading.Lock()  # held while a snapshot is opened
         self._current: Generation | None = None
         self._pinned: OrderedDict[str, Generation] = OrderedDict()
         self._open: set[Generation] = set()
-        self._failure: Exception | None = None
+        self._failure: Exception | None = None  # why the pointer, or what it names, can't be followed
+        self._damage: Exception | None = None  # what is wrong with the files of the current one
+        self._failed_id: str | None = None
         self._retry_at = 0.0
+        self._scrubber = Scrubber(self.scrub, settings.scrub_seconds)
+        self._scrubber.start()
 
     @contextmanager
     def lease(self, snapshot_id: str | None = None) -> Iterator[Generation | None]:
         """The generation of that snapshot, else of the current one (None: there is no snapshot), kept open.
 
-        When the current snapshot can't be read, this is the last one that could; the attempt is repeated at most
-        once a second. Raises SnapshotGone for an id that is gone, and SnapshotCorrupt or OSError when there is no
-        last good one.
+        When the current snapshot can't be read, this is the last one that could, else the newest intact one before
+        it; the attempt is repeated at most once a second. Raises SnapshotGone for an id that is gone, and
+        SnapshotCorrupt or OSError when there is no such one.
         """
         generation = self._take_pinned(snapshot_id) if snapshot_id else self._take_current()
         try:
@@ -119,9 +73,53 @@ class Generations:
         return self._current
 
     @property
+    def problem(self) -> str | None:
+        """Why what is served is not what the pointer names, or its files are damaged; None when all is well."""
+        found = self._failure or self._damage
+        return str(found) if found else None
+
+    @property
     def open_count(self) -> int:
         """How many DuckDB instances are open."""
         return len(self._open)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Size of the verified copies in memory."""
+        return self._files.resident_bytes
+
+    def scrub(self) -> None:
+        """Compare the files of what is served with its manifest, and remember what is wrong with them."""
+        current = self._current
+        if current is None or not current.immutable:
+            return
+        found: Exception | None = None
+        try:
+            with self.store.open(current.id) as snapshot:
+                snapshot.verify()
+        except _UNREADABLE as error:
+            found = error
+        with self._lock:
+            if self._current is not current:
+                return
+            known, self._damage = self._damage, found
+        if found and not known:
+            self.damage_found += 1
+            log.error("snapshot_damaged", snapshot=current.id, error=str(found))
+
+    def unchanged(self, generation: Generation) -> bool:
+        """Whether all that was read so far is the state it was opened on; if not, it is never used again."""
+        if not generation.immutable:
+            return self.store.current_id() == generation.id
+        if generation.unchanged():
+            return True
+        self.discard(generation)
+        return False
+
+    def hold(self, generation: Generation) -> None:
+        """Keep its snapshot from retention for ``cursor_seconds``."""
+        if generation.immutable:
+            self.holds.renew(generation.id)
 
     def discard(self, broken: Generation) -> None:
         """Never use this generation again: the next request opens its snapshot anew."""
@@ -135,6 +133,8 @@ class Generations:
 
     def close(self) -> None:
         """Close everything that no request uses any more, and the rest when its request ends."""
+        self._scrubber.close()
+        self.holds.close()
         with self._lock:
             retired = [*self._pinned.values(), *([self._current] if self._current else [])]
             self._pinned.clear()
@@ -148,10 +148,13 @@ class Generations:
         try:
             wanted = self.store.current_id()
         except _UNREADABLE as error:
-            return self._take_last_good(error)
+            return self._take_last_good(self._failed(error))
         if wanted is None:
-            return self._take_any()  # None before the first snapshot; later a lost pointer changes nothing
+            return self._take_without_pointer()
         if generation := self._take_if_current(wanted):
+            if self._failure is not None:
+                self._failure = None
+                log.info("snapshot_readable_again", snapshot=wanted)
             return generation
         # Whoever has something to serve does not wait for the new snapshot to be opened.
         if not self._opening.acquire(blocking=self._current is None):
@@ -161,28 +164,57 @@ class Generations:
         finally:
             self._opening.release()
 
+    def _take_without_pointer(self) -> Generation | None:
+        """None before the first snapshot; a pointer that is lost later changes nothing."""
+        if generation := self._take_any():
+            lost = f"{self.store.root}/mart is gone, snapshot {generation.id} is served on"
+            self._failed(SnapshotCorrupt(lost, hint="re-point with `make rollback-data SNAPSHOT=<id>`"))
+            return generation
+        return None
+
     def _open_current(self) -> Generation:
-        if time.monotonic() < self._retry_at and self._failure is not None:
+        wanted = self.store.current_id()
+        if self._failure is not None and wanted == self._failed_id and time.monotonic() < self._retry_at:
             return self._take_last_good(self._failure)
+        # Whoever held the lock before us may have opened it already.
+        if wanted is not None and (generation := self._take_if_current(wanted)):
+            return generation
+        started = time.monotonic()
         try:
-            # Whoever held the lock before us may have opened it already.
-            wanted = self.store.current_id()
-            if wanted is not None and (generation := self._take_if_current(wanted)):
-                return generation
             generation = self._opened(None)
-        except SnapshotGone as error:  # the caller named no snapshot: the pointer leads nowhere
-            return self._take_after_failure(SnapshotCorrupt(error.message, hint=error.hint))
         except _UNREADABLE as error:
-            return self._take_after_failure(error)
+            if isinstance(error, SnapshotGone):  # the caller named no snapshot: the pointer leads nowhere
+                error = SnapshotCorrupt(error.message, hint=error.hint)
+            self._failed(error)
+            self._failed_id = wanted
+            if wanted is not None and self._current is None:
+                self._open_before(wanted)
+            now = time.monotonic()
+            self._retry_at = now + max(_RETRY_SECONDS, _RETRY_COST * (now - started))
+            return self._take_last_good(error)
         self._failure = None
         self._serve(generation)
         log.info("snapshot_opened", snapshot=generation.id)
         return generation
 
-    def _take_after_failure(self, error: Exception) -> Generation:
-        log.warning("snapshot_unreadable", error=str(error), serving=self._current.id if self._current else None)
-        self._failure, self._retry_at = error, time.monotonic() + _RETRY_SECONDS
-        return self._take_last_good(error)
+    def _open_before(self, snapshot_id: str) -> None:
+        """Serve the newest intact snapshot before that one. Never a later one: it may have been rolled back."""
+        for earlier in reversed([found for found in self.store.ids() if found < snapshot_id]):
+            try:
+                generation = self._opened(earlier)
+            except _UNREADABLE as error:
+                log.warning("snapshot_unreadable", snapshot=earlier, error=str(error))
+            else:
+                self._serve(generation)
+                self._release(generation)
+                log.warning("last_good_snapshot_opened", snapshot=earlier, instead_of=snapshot_id)
+                return
+
+    def _failed(self, error: Exception) -> Exception:
+        if str(self._failure) != str(error):
+            log.error("snapshot_unreadable", error=str(error), serving=self._current.id if self._current else None)
+        self._failure = error
+        return error
 
     def _take_if_current(self, snapshot_id: str) -> Generation | None:
         with self._lock:
@@ -207,6 +239,7 @@ class Generations:
     def _serve(self, generation: Generation) -> None:
         with self._lock:
             old, self._current = self._current, generation
+            self._damage = None
         if old is not None and old is not generation:
             self._retire([old])
 
@@ -241,6 +274,7 @@ class Generations:
         return generation
 
     def _close_idle(self) -> None:
+        self.holds.expire()
         if not self._pinned:
             return
         horizon = time.monotonic() - self._settings.pinned_idle_seconds
@@ -253,17 +287,18 @@ class Generations:
 
     def _opened(self, snapshot_id: str | None) -> Generation:
         """A new generation, already counted as used by the caller."""
-        snapshot = self.store.open(snapshot_id)
         try:
-            generation = Generation(snapshot, self._settings)
-        except (BundleError, duckdb.Error, OSError) as error:
-            snapshot.close()
-            if isinstance(error, BundleError):
-                raise
-            raise SnapshotCorrupt(
-                f"opening snapshot {snapshot.id} in {snapshot.path} failed: {error}",
-                hint="re-point with `make rollback-data SNAPSHOT=<id>`, or build a new snapshot",
-            ) from error
+            snapshot = self.store.open(snapshot_id)
+            try:
+                generation = Generation(snapshot, self._files, self._settings)
+            except duckdb.Error as error:
+                raise SnapshotCorrupt(
+                    f"opening snapshot {snapshot.id} in {snapshot.path} failed: {error}",
+                    hint="re-point with `make rollback-data SNAPSHOT=<id>`, or build a new snapshot",
+                ) from error
+        except SnapshotCorrupt:
+            self.damage_found += 1
+            raise
         with self._lock:
             generation.users = 1
             self._open.add(generation)

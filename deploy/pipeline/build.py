@@ -6,22 +6,27 @@ Phases 1 and 2: land the source, let dbt write Parquet into a private directory,
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 from backend import filepaths
-from backend.errors import BuildFailed
+from backend.audit import Written
+from backend.errors import BuildFailed, BundleError
 from backend.manifest import Manifest
-from backend.scripts.bootstrap_duckdb import refresh_duckdb_file
 from backend.snapshots import SnapshotStore
 from deploy.pipeline.dbt import Dbt, NodeResult, summary_of_failures
+from deploy.pipeline.legacy import refresh_legacy_file
 from deploy.pipeline.project import DbtProject
 from deploy.pipeline.settings import PipelineSettings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -56,18 +61,14 @@ def run_build(
             dbt = Dbt(target, {"MART_BUILD_DIR": str(build.path), "DUCKDB_PATH": str(file)}, keep_open=[build.lock])
             if select is not None and build.parent is not None:
                 dbt.land_sources()
-                stale = stale_marts(project, build.parent, set(select), _fingerprints(file, "landed._landing"))
+                stale = stale_marts(project, build.parent, set(select), _landed(file))
                 build.link([spec.name for spec in project.specs if spec.name not in stale])
                 select = [spec.name for spec in project.specs if spec.name in stale]
             else:
                 select = None
             _build(dbt, project, outcome, select)
-            outcome.snapshot = build.publish(
-                project.specs,
-                written=_fingerprints(file, "_build.written"),
-                source=_fingerprints(file, "landed._landing"),
-            )
-        store.retain(keep=settings.snapshots_keep, minutes=settings.snapshots_keep_minutes)
+            outcome.snapshot = build.publish(project.specs, written=_written(file), source=_landed(file))
+    _retain(store, settings)
     refresh_legacy_file(store)
 
 
@@ -91,18 +92,12 @@ def stale_marts(project: DbtProject, parent: Manifest, selected: set[str], sourc
     return stale
 
 
-def refresh_legacy_file(store: SnapshotStore) -> None:
-    """Phase 1: bring the phase-0 file up to the current snapshot, so that a rollback finds the same numbers."""
-    legacy = filepaths.legacy_duckdb_path()
-    if legacy is None:
-        return
+def _retain(store: SnapshotStore, settings: PipelineSettings) -> None:
+    """Delete what is old. The next build does it again, so a failure here is no failure of this one."""
     try:
-        refresh_duckdb_file(store, legacy)
-    except (duckdb.Error, OSError) as error:
-        raise BuildFailed(
-            f"snapshot {store.current_id()} is served, but writing its marts to {legacy} failed: {error}",
-            hint="phase 0 would show older rows; remove the cause, then build or roll the data back again",
-        ) from error
+        store.retain(keep=settings.snapshots_keep, minutes=settings.snapshots_keep_minutes)
+    except (BundleError, OSError) as error:
+        log.warning("deleting old snapshots of %s failed: %s", store.root, error)
 
 
 def _build(dbt: Dbt, project: DbtProject, outcome: Outcome, select: Sequence[str] | None) -> None:
@@ -133,7 +128,17 @@ def _remove(file: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _fingerprints(file: Path, table: str) -> dict[str, str]:
+def _landed(file: Path) -> dict[str, str]:
+    """Fingerprint of each source table."""
+    return dict(_rows(file, "SELECT table_name, fingerprint FROM landed._landing"))
+
+
+def _written(file: Path) -> dict[str, Written]:
+    """What dbt wrote, by mart."""
+    rows = _rows(file, "SELECT mart, fingerprint, sha256 FROM _build.written")
+    return {mart: Written(fingerprint, sha256) for mart, fingerprint, sha256 in rows}
+
+
+def _rows(file: Path, sql: str) -> list[tuple[Any, ...]]:
     with duckdb.connect(str(file), read_only=True) as connection:
-        rows = connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - one of two names of ours
-    return {row[0]: row[2] for row in rows}
+        return connection.execute(sql).fetchall()

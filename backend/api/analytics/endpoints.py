@@ -207,6 +207,7 @@ def _next(request: HttpRequest, connection: Connection, asked: Request, query: Q
         as_of=_iso(connection.last_refresh),
         offset=query.offset + query.limit,
     )
+    connection.hold()
     return cursor.encode(request.app.state.cursor_key)
 
 

@@ -3,7 +3,8 @@
     - an empty mart is a file with zero rows, not one row of NULLs;
     - the file is always written beside its target and renamed over it: a hard link to an earlier snapshot's file is
       replaced, never written through;
-    - what the mart held before it became a file is noted in `_build.written`, for the audit to compare. -#}
+    - what the mart held before it became a file, and the checksum of that file, are noted in `_build.written`, for the
+      audit to compare. -#}
 {% materialization external, adapter='duckdb', supported_languages=['sql'] %}
     {%- set location = render(config.get('location', default=external_location(this, config))) -%}
     {%- set options = adapter.external_write_options(location, render_write_options(config)) -%}
@@ -19,11 +20,10 @@
     {% call statement('rows') %}
         {{ create_table_as(False, rows, compiled_code) }}
     {% endcall %}
-    {% do note_written(this, rows) %}
-
     {% call statement('write_file') %}
         copy (select * from {{ rows }}) to '{{ adapter.escape_sql_string(location) }}' ({{ options }}, use_tmp_file true)
     {% endcall %}
+    {% do note_written(this, rows, location) %}
 
     {% if existing is not none and not existing.is_view %}
         {% do drop_relation_if_exists(existing) %}
@@ -46,17 +46,20 @@
 {% macro prepare_written() %}
     {% if execute and not marts_are_tables() %}
         create schema if not exists _build;
-        create table if not exists _build.written (mart varchar, row_count bigint, fingerprint varchar)
+        create table if not exists _build.written (mart varchar, row_count bigint, fingerprint varchar, sha256 varchar)
     {% endif %}
 {% endmacro %}
 
 
-{% macro note_written(mart, rows) %}
+{% macro note_written(mart, rows, location) %}
     {% call statement('forget_written') %}
         delete from _build.written where mart = '{{ mart.identifier }}'
     {% endcall %}
     {% call statement('note_written') %}
         insert into _build.written
-        select '{{ mart.identifier }}', count(*), {{ fingerprint() }} from {{ rows }} as t
+        select
+            '{{ mart.identifier }}', count(*), {{ fingerprint() }},
+            file_sha256('{{ adapter.escape_sql_string(location) }}')
+        from {{ rows }} as t
     {% endcall %}
 {% endmacro %}

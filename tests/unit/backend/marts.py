@@ -4,6 +4,7 @@ Every value of ``fct_transactions`` belongs to one user only, so that a row can 
 Every row carries the generation it was written in.
 """
 
+import os
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -103,3 +104,14 @@ def publish(store: SnapshotStore, generation: int) -> Manifest:
 def write_file(path: Path, generation: int) -> None:
     with duckdb.connect(str(path)) as connection:
         create_tables(connection, generation)
+
+
+def damage(store: SnapshotStore, snapshot: str, mart: str = "dim_categories") -> None:
+    """Turn one bit in the middle of a published file; size and time of its last write stay."""
+    path = store.root / "snapshots" / snapshot / f"{mart}.parquet"
+    before = path.stat()
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -55,15 +55,6 @@ def test_paging_across_publishes_stays_on_its_snapshot(store, client):
     assert client.get(QUERY, headers=bearer(1)).json()["rows"][0]["generation"] == 5
 
 
-def test_a_cursor_whose_snapshot_was_deleted(store):
-    client, _ = open_api(parquet_dir=store.root)
-    token = client.get(f"{QUERY}?limit=1", headers=bearer(1)).json()["next"]
-    publish(store, 2)
-    client.get(QUERY, headers=bearer(1))
-    assert len(store.retain(keep=1, minutes=0)) == 1
-    assert_error(client.get(QUERY, params={"cursor": token}, headers=bearer(1)), 410, "snapshot_gone")
-
-
 def test_a_cursor_whose_file_was_built_again(duckdb_file):
     client, _ = open_api(duckdb_path=duckdb_file)
     token = client.get(f"{QUERY}?limit=1", headers=bearer(1)).json()["next"]

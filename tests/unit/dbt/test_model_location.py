@@ -13,7 +13,12 @@ PROFILES = """
 locations:
   target: it
   outputs:
-    it: { type: duckdb, path: "{{ env_var('DUCKDB_PATH') }}", external_root: "{{ env_var('MART_BUILD_DIR') }}" }
+    it:
+      type: duckdb
+      path: "{{ env_var('DUCKDB_PATH') }}"
+      external_root: "{{ env_var('MART_BUILD_DIR') }}"
+      module_paths: [PLUGINS]
+      plugins: [{ module: mart_files }]
 """
 
 PROJECT = """
@@ -65,7 +70,7 @@ def run_project(root, models, *, hook="select 1"):
     for name, text in {**files, **{f"models/{name}": text for name, text in models.items()}}.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text.replace("ELSEWHERE", str(elsewhere)))
+        path.write_text(text.replace("ELSEWHERE", str(elsewhere)).replace("PLUGINS", str(DBT_PROJECT_DIR / "plugins")))
     duckdb.sql("SELECT 'read' AS model").write_parquet(str(elsewhere / "source_given.parquet"))
     build_file = root / "locations.duckdb"
     return run_dbt("run", project=root, DUCKDB_PATH=build_file, MART_BUILD_DIR=root / "external_root")

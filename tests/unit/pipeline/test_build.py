@@ -236,6 +236,18 @@ def test_old_snapshots_go_and_as_many_as_set_stay(place, recording, monkeypatch)
     assert [manifest.id for manifest in place.store.manifests()] == ids[1:]
 
 
+def test_old_snapshots_that_cannot_be_deleted_are_no_failure_of_the_build(place, recording, monkeypatch, caplog):
+    recording.replay(monkeypatch)
+
+    def retain(*_, **__):
+        raise LockHeld("held by an operator", hint="wait")
+
+    monkeypatch.setattr(SnapshotStore, "retain", retain)
+    assert place.build().snapshot.id == place.store.current_id()
+    assert "deleting old snapshots" in caplog.text
+    assert "held by an operator" in caplog.text
+
+
 def test_a_phase_0_file_that_cannot_be_written_fails_the_run_and_not_what_is_served(place, recording, monkeypatch):
     recording.replay(monkeypatch)
     legacy = place.root / "missing" / "analytics.duckdb"

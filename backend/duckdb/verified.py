@@ -1,0 +1,155 @@
+"""Marts' files as they were verified: what DuckDB reads are the bytes whose SHA-256 the manifest has.
+
+A file is copied into memory while it is hashed, so nothing that happens to it later (bit rot, ``rm``, a careless
+write) changes an answer. Beyond the budget the file itself is read, and looked at again after every read.
+Why: ``deploy/decisions/0007-verified-in-memory.md``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import threading
+from pathlib import Path
+from typing import Protocol
+
+from backend.audit import file_sha256
+from backend.errors import SnapshotCorrupt
+
+_CHUNK_BYTES = 1 << 20
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+class VerifiedFile(Protocol):
+    """``path`` is for DuckDB, within this process, until the file is released."""
+
+    path: str
+
+    def unchanged(self) -> bool:
+        """Whether all that was read at ``path`` so far are the verified bytes."""
+
+
+class InMemory:
+    """A sealed copy, shared by all generations that have it. ``users`` belongs to the lock of VerifiedFiles."""
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self.path = f"/proc/self/fd/{descriptor}"
+        self.size = size
+        self.users = 0
+        self._descriptor = descriptor
+
+    def unchanged(self) -> bool:
+        """Nothing can write to it."""
+        return True
+
+    def close(self) -> None:
+        """Give the memory back."""
+        os.close(self._descriptor)
+
+
+class OnDisk:
+    """The published file itself, good for as long as nobody wrote to it or put another in its place."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self._known = self._identity()
+
+    def unchanged(self) -> bool:
+        """Whether it is the same file with the same time of its last write."""
+        return self._identity() == self._known
+
+    def _identity(self) -> tuple[int, int, int, int] | None:
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return None
+        # Not the time of change: that also moves when another snapshot links the file.
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class VerifiedFiles:
+    """The files of all open generations. Marts that a partial build took over are in memory once."""
+
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
+        self._lock = threading.Lock()
+        self._in_memory: dict[str, InMemory] = {}
+
+    @property
+    def resident_bytes(self) -> int:
+        """How much is in memory."""
+        with self._lock:
+            return self._resident_bytes()
+
+    def take(self, path: Path, sha256: str, size: int) -> VerifiedFile:
+        """The file's verified bytes, to be given back with ``release``. Called by one thread at a time.
+
+        Raises SnapshotCorrupt when they are not those that were published, or can't be read.
+        """
+        with self._lock:
+            if known := self._in_memory.get(sha256):
+                known.users += 1
+                return known
+            resident = self._resident_bytes() + size <= self._budget
+        try:
+            if not resident:
+                return _checked(path, sha256)
+            copy = _copied(path, sha256, size)
+        except OSError as error:
+            raise _damaged(path, f"reading it failed: {error.strerror}") from error
+        with self._lock:
+            copy.users = 1
+            self._in_memory[sha256] = copy
+        return copy
+
+    def release(self, file: VerifiedFile) -> None:
+        """Give a file back; the last one to do so frees its memory."""
+        if not isinstance(file, InMemory):
+            return
+        with self._lock:
+            file.users -= 1
+            if file.users:
+                return
+            self._in_memory = {sha256: kept for sha256, kept in self._in_memory.items() if kept is not file}
+        file.close()
+
+    def _resident_bytes(self) -> int:
+        return sum(file.size for file in self._in_memory.values())
+
+
+def _copied(path: Path, sha256: str, size: int) -> InMemory:
+    digest = hashlib.sha256()
+    memory = os.memfd_create(path.name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        with path.open("rb", buffering=0) as source, open(memory, "wb", closefd=False) as copy:
+            # One that grew is refused before it fills the memory.
+            if os.fstat(source.fileno()).st_size == size:
+                while chunk := source.read(_CHUNK_BYTES):
+                    digest.update(chunk)
+                    copy.write(chunk)
+        if digest.hexdigest() != sha256:
+            raise _not_as_published(path, sha256)
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(memory)
+        raise
+    return InMemory(memory, size)
+
+
+def _checked(path: Path, sha256: str) -> OnDisk:
+    file = OnDisk(path)
+    if file_sha256(path) != sha256 or not file.unchanged():
+        raise _not_as_published(path, sha256)
+    return file
+
+
+def _not_as_published(path: Path, sha256: str) -> SnapshotCorrupt:
+    return _damaged(path, f"it is not the file that was published, which has SHA-256 {sha256}")
+
+
+def _damaged(path: Path, found: str) -> SnapshotCorrupt:
+    return SnapshotCorrupt(
+        f"{path} is damaged: {found}",
+        hint="re-point with `make rollback-data SNAPSHOT=<id>`, or build everything anew",
+    )
