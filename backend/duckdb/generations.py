@@ -173,14 +173,14 @@ class Generations:
         return None
 
     def _open_current(self) -> Generation:
-        wanted = self.store.current_id()
-        if self._failure is not None and wanted == self._failed_id and time.monotonic() < self._retry_at:
-            return self._take_last_good(self._failure)
-        # Whoever held the lock before us may have opened it already.
-        if wanted is not None and (generation := self._take_if_current(wanted)):
-            return generation
-        started = time.monotonic()
+        started, wanted = time.monotonic(), None
         try:
+            wanted = self.store.current_id()
+            if self._failure is not None and wanted == self._failed_id and started < self._retry_at:
+                return self._take_last_good(self._failure)
+            # Whoever held the lock before us may have opened it already.
+            if wanted is not None and (generation := self._take_if_current(wanted)):
+                return generation
             generation = self._opened(None)
         except _UNREADABLE as error:
             if isinstance(error, SnapshotGone):  # the caller named no snapshot: the pointer leads nowhere

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
@@ -120,8 +121,9 @@ class VerifiedFiles:
 
 def _copied(path: Path, sha256: str, size: int) -> InMemory:
     digest = hashlib.sha256()
-    memory = os.memfd_create(path.name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
+    with ExitStack() as closing:
+        memory = os.memfd_create(path.name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        closing.callback(os.close, memory)
         with path.open("rb", buffering=0) as source, open(memory, "wb", closefd=False) as copy:
             # One that grew is refused before it fills the memory.
             if os.fstat(source.fileno()).st_size == size:
@@ -131,9 +133,7 @@ def _copied(path: Path, sha256: str, size: int) -> InMemory:
         if digest.hexdigest() != sha256:
             raise _not_as_published(path, sha256)
         fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
-    except BaseException:
-        os.close(memory)
-        raise
+        closing.pop_all()
     return InMemory(memory, size)
 
 
