@@ -42,7 +42,7 @@ def legacy_duckdb_path() -> Path | None:
 
 
 def dbt_target_dir() -> Path:
-    """Where dbt's parsed manifest lies and artefacts go (``DBT_TARGET_PATH``, default ``dbt/target``)."""
+    """Where dbt's parsed manifest lies, for Dagster (``DBT_TARGET_PATH``, default ``dbt/target``)."""
     return _optional("DBT_TARGET_PATH") or DBT_PROJECT_DIR / "target"
 
 

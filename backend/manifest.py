@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -75,14 +76,15 @@ class Manifest:
     source: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Text of ``manifest.json``."""
+        """Text of ``manifest.json``; ``sha256`` in it is that of all the rest."""
         data = asdict(self)
         data["marts"] = list(data["marts"].values())
-        return json.dumps(data, indent=1, default=datetime.isoformat, ensure_ascii=False) + "\n"
+        data["sha256"] = _sha256(data)
+        return _text(data) + "\n"
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
-        """The manifest in the file ``path``. Raises SnapshotCorrupt when it is missing or malformed."""
+        """The manifest in the file ``path``. Raises SnapshotCorrupt when it is missing or not what was written."""
         try:
             return cls._from_dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -93,6 +95,8 @@ class Manifest:
 
     @classmethod
     def _from_dict(cls, data: dict[str, Any]) -> Manifest:
+        if data.pop("sha256") != _sha256(data):
+            raise ValueError("its checksum says that it was changed")
         marts = {}
         for entry in data["marts"]:
             mart = Mart(**entry)
@@ -103,6 +107,14 @@ class Manifest:
                 built_at=datetime.fromisoformat(entry["built_at"]),
             )
         return cls(**{**data, "marts": marts, "created_at": datetime.fromisoformat(data["created_at"])})
+
+
+def _text(data: dict[str, Any]) -> str:
+    return json.dumps(data, indent=1, default=datetime.isoformat, ensure_ascii=False)
+
+
+def _sha256(data: dict[str, Any]) -> str:
+    return hashlib.sha256(_text(data).encode()).hexdigest()
 
 
 def label_for(mart: str) -> str:

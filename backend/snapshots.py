@@ -145,6 +145,7 @@ class SnapshotStore:
         self._pointer = root / "mart"
         self._snapshots = root / "snapshots"
         self._building = root / "building"
+        self._trash = root / "trash"
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -229,7 +230,13 @@ class SnapshotStore:
     def _opened(self, snapshot_id: str, lock: int) -> Snapshot:
         path = self._snapshots / snapshot_id
         try:
-            return Snapshot(path.resolve(strict=True), Manifest.read(path / FILE_NAME), lock)
+            manifest = Manifest.read(path / FILE_NAME)
+            if manifest.id != snapshot_id:
+                raise SnapshotCorrupt(  # noqa: TRY301 - the lock is let go of below
+                    f"the manifest in {path} is that of snapshot {manifest.id}",
+                    hint="re-point with `make rollback-data SNAPSHOT=<id>`, or build a new snapshot",
+                )
+            return Snapshot(path.resolve(strict=True), manifest, lock)
         except BaseException:
             os.close(lock)
             raise
@@ -286,8 +293,7 @@ class SnapshotStore:
             directory.mkdir(parents=True, exist_ok=True)
         with self._locked("build.lock", holder, wait) as lock:
             # Whoever holds the lock is the only builder alive, so all that lies here is a dead one's.
-            for leftover in self._building.iterdir():
-                shutil.rmtree(leftover)
+            _empty(self._building)
             path = self._building / re.sub(r"[^\w.-]", "_", run_id)
             path.mkdir()
             try:
@@ -313,6 +319,8 @@ class SnapshotStore:
             horizon = (datetime.now(UTC) - timedelta(minutes=minutes)).strftime(_ID_TIME)
             replaced_by = dict(pairwise(ids))
             candidates = [i for i in ids[: max(0, len(ids) - keep)] if i != current]
+            self._trash.mkdir(exist_ok=True)
+            _empty(self._trash)  # of one that was killed while it deleted
             return [i for i in candidates if replaced_by[i] < horizon and self._delete(i)]
 
     def _delete(self, snapshot_id: str) -> bool:
@@ -320,8 +328,8 @@ class SnapshotStore:
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            trash = self._building / f"trash-{snapshot_id}"
-            path.rename(trash)
+            trash = self._trash / snapshot_id
+            path.rename(trash)  # at once and whole: what is half deleted has no id any more
             shutil.rmtree(trash)
         except BlockingIOError:
             return False
@@ -416,6 +424,14 @@ def _acquire(lock: int, path: Path, wait: float) -> None:
             time.sleep(_LOCK_POLL_SECONDS)
         else:
             return
+
+
+def _empty(directory: Path) -> None:
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _fsync(path: Path) -> None:

@@ -25,7 +25,7 @@ from backend.errors import BundleError, SnapshotCorrupt, SnapshotGone
 from backend.snapshots import SnapshotStore
 
 _RETRY_SECONDS = 1.0
-_RETRY_COST = 20  # a twentieth of the time at most goes into trying again
+_RETRY_PAUSE = 20  # times the work: trying again takes a twentieth of a processor at most
 _UNREADABLE = (BundleError, OSError)
 
 log = structlog.get_logger(__name__)
@@ -173,10 +173,10 @@ class Generations:
         return None
 
     def _open_current(self) -> Generation:
-        started, wanted = time.monotonic(), None
+        spent, wanted = time.thread_time(), None
         try:
             wanted = self.store.current_id()
-            if self._failure is not None and wanted == self._failed_id and started < self._retry_at:
+            if self._failure is not None and wanted == self._failed_id and time.monotonic() < self._retry_at:
                 return self._take_last_good(self._failure)
             # Whoever held the lock before us may have opened it already.
             if wanted is not None and (generation := self._take_if_current(wanted)):
@@ -189,8 +189,8 @@ class Generations:
             self._failed_id = wanted
             if wanted is not None and self._current is None:
                 self._open_before(wanted)
-            now = time.monotonic()
-            self._retry_at = now + max(_RETRY_SECONDS, _RETRY_COST * (now - started))
+            spent = time.thread_time() - spent
+            self._retry_at = time.monotonic() + max(_RETRY_SECONDS, _RETRY_PAUSE * spent)
             return self._take_last_good(error)
         self._failure = None
         self._serve(generation)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-_MOST_OF_THE_TIME = 20  # a large store is read a twentieth of the time at most
+_PAUSE = 20  # times the work: a large store takes a twentieth of a processor at most
 
 
 class Scrubber:
@@ -35,6 +35,6 @@ class Scrubber:
     def _run(self) -> None:
         pause = self._seconds
         while not self._closed.wait(pause):
-            started = time.monotonic()
+            started = time.thread_time()
             self._scrub()
-            pause = max(self._seconds, _MOST_OF_THE_TIME * (time.monotonic() - started))
+            pause = max(self._seconds, _PAUSE * (time.thread_time() - started))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,10 +29,12 @@ def build(
     from deploy.pipeline.dbt import Dbt  # noqa: PLC0415
     from deploy.pipeline.project import DbtProject  # noqa: PLC0415
 
-    manifest = Dbt(filepaths.dbt_target_dir(), {}).parse()
+    # Not where the image keeps its own: that is read-only.
+    with tempfile.TemporaryDirectory(prefix="dbt-parse-") as target:
+        project = DbtProject.read(Dbt(Path(target), {}).parse())
     outcome = Outcome()
     run_id = f"cli-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
-    run_build(DbtProject.read(manifest), outcome, run_id=run_id, holder=_holder(), select=select or None)
+    run_build(project, outcome, run_id=run_id, holder=_holder(), select=select or None)
     if outcome.snapshot:
         rows = sum(mart.rows for mart in outcome.snapshot.marts.values())
         typer.echo(f"Published snapshot {outcome.snapshot.id}: {len(outcome.snapshot.marts)} marts, {rows} rows")

@@ -21,7 +21,7 @@ BIG = {"resident_memory": 0}  # nothing fits into memory
 @pytest.fixture(autouse=True)
 def retry_at_once(monkeypatch):
     monkeypatch.setattr(generations, "_RETRY_SECONDS", 0)
-    monkeypatch.setattr(generations, "_RETRY_COST", 0)
+    monkeypatch.setattr(generations, "_RETRY_PAUSE", 0)
 
 
 def content(client):

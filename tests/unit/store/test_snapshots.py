@@ -334,3 +334,18 @@ class TestPlainDirectory:
             publish(plain, 2)
         with plain.open() as snapshot:
             assert generations(snapshot) == dict.fromkeys(NAMES, 1)
+
+
+def test_no_byte_of_a_manifest_can_change_unnoticed(store):
+    publish(store, 1)
+    path = store.root / "mart" / "manifest.json"
+    path.chmod(0o644)
+    good, manifest = path.read_bytes(), Manifest.read(path)
+    refused = 0
+    for offset in range(len(good)):
+        path.write_bytes(good[:offset] + bytes([good[offset] ^ 4]) + good[offset + 1 :])
+        try:
+            assert Manifest.read(path) == manifest, "white space, or another way to write the same"
+        except SnapshotCorrupt:
+            refused += 1
+    assert refused > 0.9 * len(good)
