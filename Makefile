@@ -20,12 +20,12 @@ PY := .venv/bin/python
 # Through COMPOSE_FILE rather than -f: with the latter Compose does not read this directory's .env.
 COMPOSE = COMPOSE_FILE=compose/base.yaml:compose/phase$(PHASE).yaml docker compose
 LOCAL = PARQUET_DIR='$(STATE)/parquet' DUCKDB_PATH='$(STATE)/build.duckdb' SOURCE_DUCKDB_PATH='$(STATE)/source.duckdb' \
-	DBT_TARGET=embedded DBT_TARGET_PATH='$(STATE)/target' SECRETS_DIR='$(SECRETS_HOST_DIR)'
+	DBT_TARGET=embedded SECRETS_DIR='$(SECRETS_HOST_DIR)'
 # The store of the stack that runs; without one, the demo's.
 STORE = $(if $(shell $(COMPOSE) ps -q dagster-daemon 2>/dev/null),$(COMPOSE) exec -T dagster-daemon python,$(LOCAL) $(PY))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dbt token up down logs ps clean snapshots rollback-data setup secrets images locks fmt check test unit e2e
+.PHONY: help demo dbt token up down logs ps clean snapshots rollback-data setup secrets images locks fmt check test unit e2e soak chaos
 
 help:  ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -95,11 +95,20 @@ check:  ## Format, lint, types, unit tests, Compose and Dockerfile linters
 	@$(MAKE) --no-print-directory unit
 
 unit:  ## Tests without containers
-	@$(PY) -m pytest -n 2 tests/unit tests/compose
+	@$(PY) -m pytest -n 2 tests/unit tests/compose tests/chaos/test_store.py
 
 e2e:  ## Tests against real containers
 	@deploy/setup.sh
-	@set -a && . .cache/images.env && $(PY) -m pytest tests/e2e
+	@set -a && . .cache/images.env && $(PY) -m pytest tests/e2e tests/chaos/e2e
+
+soak:  ## Readers against builds, refused builds and rollbacks for MINUTES=10, with a report
+	@deploy/setup.sh
+	@set -a && . .cache/images.env && SOAK_MINUTES=$(or $(MINUTES),10) $(PY) -m pytest -q tests/e2e/reader/soak.py
+
+chaos:  ## Every fault many times (FAULTS=name SEED=n narrow it), with a report
+	@deploy/setup.sh
+	@$(MAKE) --no-print-directory images
+	@set -a && . .cache/images.env && $(PY) -m tests.chaos --only '$(FAULTS)' --seed $(or $(SEED),0)
 
 test:  ## Everything, end to end; sets up what it needs
 	@$(MAKE) --no-print-directory check

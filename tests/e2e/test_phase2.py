@@ -29,7 +29,9 @@ def of_somebody_else(stack):
 
 @pytest.fixture(scope="module")
 def stack(start_stack):
-    return start_stack(2, settings={"APP_UID": APP_UID, "APP_GID": APP_UID}, before=of_somebody_else)
+    stack = start_stack(2, settings={"APP_UID": APP_UID, "APP_GID": APP_UID}, before=of_somebody_else)
+    stack.stop_schedule()
+    return stack
 
 
 def environment(stack, service):

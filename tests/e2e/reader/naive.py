@@ -1,0 +1,83 @@
+"""The obvious design, for control: the same API, but each request opens DuckDB anew on the files of a directory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import uvicorn
+from fastapi import FastAPI
+
+from backend.datasets import Dataset, describe
+from backend.manifest import label_for
+from tests.e2e.stack import wait_for
+
+from .raced import Raced
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What the API's endpoints ask of one."""
+
+    datasets: dict[str, Dataset]
+    execute: Callable[..., duckdb.DuckDBPyConnection]
+    snapshot: None = None
+    last_refresh: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def hold(self) -> None:
+        """There is nothing to hold."""
+
+
+class Naive:
+    """Stands in for ``backend.duckdb.client.Database``. Columns are looked up once; all else is per request."""
+
+    def __init__(self, directory: Path, files: Raced | None = None) -> None:
+        self.errors: list[duckdb.Error] = []
+        self._files = files
+        with self._connect() as connection:
+            self._datasets = {
+                path.stem: self._dataset(connection, path) for path in sorted(directory.glob("*.parquet"))
+            }
+
+    def read(self, work: Callable[[Connection], Any], _snapshot: str | None = None) -> Any:
+        with self._connect() as connection:
+            try:
+                return work(Connection(self._datasets, connection.execute))
+            except duckdb.Error as error:
+                self.errors.append(error)
+                raise
+
+    def close(self) -> None:
+        """Nothing is open between requests."""
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        connection = duckdb.connect(config={"threads": 2})
+        connection.execute("SET TimeZone = 'UTC'")
+        if self._files:
+            connection.register_filesystem(self._files)
+        return connection
+
+    def _dataset(self, connection: duckdb.DuckDBPyConnection, path: Path) -> Dataset:
+        relation = f"read_parquet('{'raced://' if self._files else ''}{path}')"
+        columns = describe(connection, relation, {})
+        return Dataset(path.stem, label_for(path.stem), "", columns, relation, "file_row_number")
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """URL of the app, on a port of this machine that nobody else has, until the block ends."""
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        wait_for(lambda: server.started, "uvicorn listens", seconds=30, every=0.05)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
