@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import duckdb
 
+from backend.checksum import file_sha256
 from backend.errors import AuditFailed
 from backend.manifest import Column, Mart, MartSpec
 from backend.quoting import quoted
@@ -28,12 +28,6 @@ class Written:
 
     fingerprint: str
     sha256: str
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of the file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def parquet_columns(connection: duckdb.DuckDBPyConnection, path: Path) -> list[Column]:

@@ -22,12 +22,15 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-import duckdb
-
-from backend.audit import Written, audit_directory, file_sha256, parquet_columns
+from backend.checksum import file_sha256
 from backend.errors import LockHeld, NoSnapshot, PublishConflict, SnapshotCorrupt, SnapshotGone
-from backend.manifest import FILE_NAME, Manifest, Mart, MartSpec, label_for
+from backend.manifest import FILE_NAME, Manifest, Mart, MartSpec
+
+# Importing DuckDB takes longer than a rollback does, which needs none: only what audits and describes files does.
+if TYPE_CHECKING:
+    from backend.audit import Written
 
 _ID = re.compile(r"\d{8}T\d{6}-\d{6}-[0-9a-f]{6}")
 _ID_TIME = "%Y%m%dT%H%M%S-%f"
@@ -131,6 +134,8 @@ class Build:
         Everything is on disk before the pointer moves. Raises AuditFailed, or PublishConflict when the pointer was
         moved (a rollback) since this build began; in both cases what is served stays as it was.
         """
+        from backend.audit import audit_directory  # noqa: PLC0415 - needs DuckDB, see above
+
         marts = audit_directory(
             self.path, specs, written=written or {}, linked=self._linked, built_at=datetime.now(UTC)
         )
@@ -259,27 +264,9 @@ class SnapshotStore:
         return _PLAIN + hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _open_plain(self, snapshot_id: str) -> Snapshot:
-        marts = {}
-        newest = datetime.fromtimestamp(0, UTC)
-        try:
-            with duckdb.connect() as connection:
-                for entry in self._plain_files():
-                    name, stat = entry.name.removesuffix(".parquet"), entry.stat()
-                    built_at = datetime.fromtimestamp(stat.st_mtime, UTC)
-                    newest = max(newest, built_at)
-                    columns = tuple(parquet_columns(connection, Path(entry.path)))
-                    (rows,) = connection.execute(
-                        "SELECT num_rows FROM parquet_file_metadata(?)", [entry.path]
-                    ).fetchall()[0]
-                    marts[name] = Mart(
-                        name, label_for(name), "", columns, rows=rows, bytes=stat.st_size, built_at=built_at
-                    )
-        except (duckdb.Error, OSError) as error:
-            raise SnapshotCorrupt(
-                f"reading the plain directory {self._pointer} failed: {error}",
-                hint="it may be being replaced: try again",
-            ) from error
-        return Snapshot(self._pointer, Manifest(snapshot_id, None, newest, marts), None)
+        from backend import plain  # noqa: PLC0415 - needs DuckDB, see above
+
+        return Snapshot(self._pointer, plain.describe(self._pointer, self._plain_files(), snapshot_id), None)
 
     # --- writing -----------------------------------------------------------------------------------------------
 

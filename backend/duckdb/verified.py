@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
-from backend.audit import file_sha256
+from backend.checksum import file_sha256
 from backend.errors import SnapshotCorrupt
 
 _CHUNK_BYTES = 1 << 20

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from backend import filepaths
 from backend.errors import BundleError, ConfigError
 from backend.snapshots import SnapshotStore
 from deploy.pipeline.legacy import refresh_legacy_file
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+# A rollback is a matter of moments, and most of them would go into importing what only a build needs, or typer.
 
 
-@app.command()
-def build(
-    select: Annotated[list[str] | None, typer.Option(help="A mart to build; may be given several times.")] = None,
-) -> None:
+def build(arguments: argparse.Namespace) -> None:
     """Build the marts, test and audit them, and publish one snapshot."""
-    # A rollback is a matter of half a second and half of that went into what only a build needs.
     from deploy.pipeline.build import Outcome, run_build  # noqa: PLC0415
     from deploy.pipeline.dbt import Dbt  # noqa: PLC0415
     from deploy.pipeline.project import DbtProject  # noqa: PLC0415
@@ -34,32 +28,47 @@ def build(
         project = DbtProject.read(Dbt(Path(target), {}).parse())
     outcome = Outcome()
     run_id = f"cli-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
-    run_build(project, outcome, run_id=run_id, holder=_holder(), select=select or None)
+    run_build(project, outcome, run_id=run_id, holder=_holder(), select=arguments.select)
     if outcome.snapshot:
         rows = sum(mart.rows for mart in outcome.snapshot.marts.values())
-        typer.echo(f"Published snapshot {outcome.snapshot.id}: {len(outcome.snapshot.marts)} marts, {rows} rows")
+        _say(f"Published snapshot {outcome.snapshot.id}: {len(outcome.snapshot.marts)} marts, {rows} rows")
     else:
-        typer.echo(f"Built {len(outcome.built)} marts as tables in {filepaths.build_database()}")
+        _say(f"Built {len(outcome.built)} marts as tables in {filepaths.build_database()}")
 
 
-@app.command()
-def snapshots() -> None:
+def snapshots(_: argparse.Namespace) -> None:
     """List the snapshots, oldest first; the current one is marked."""
     store = _store()
     current = store.current_id()
     for manifest in store.manifests():
         size = sum(mart.bytes for mart in manifest.marts.values())
         mark = "*" if manifest.id == current else " "
-        typer.echo(f"{mark} {manifest.id}  {len(manifest.marts)} marts  {size / 1e6:.1f} MB")
+        _say(f"{mark} {manifest.id}  {len(manifest.marts)} marts  {size / 1e6:.1f} MB")
 
 
-@app.command()
-def rollback_data(snapshot: Annotated[str, typer.Option(help="Id of the snapshot to serve again.")]) -> None:
+def rollback_data(arguments: argparse.Namespace) -> None:
     """Serve an earlier snapshot again; nothing is rebuilt."""
     store = _store()
-    manifest = store.rollback(snapshot, holder=_holder())
+    manifest = store.rollback(arguments.snapshot, holder=_holder())
     refresh_legacy_file(store)
-    typer.echo(f"Serving snapshot {manifest.id} of {manifest.created_at:%Y-%m-%d %H:%M:%S} UTC")
+    _say(f"Serving snapshot {manifest.id} of {manifest.created_at:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m deploy.pipeline", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for name, command in (("build", build), ("snapshots", snapshots), ("rollback-data", rollback_data)):
+        added = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
+        added.set_defaults(command=command)
+        if command is build:
+            added.add_argument("--select", action="append", metavar="MART", help="may be given several times")
+        if command is rollback_data:
+            added.add_argument("--snapshot", required=True, metavar="ID", help="which one to serve again")
+    return parser.parse_args()
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
 
 
 def _store() -> SnapshotStore:
@@ -75,6 +84,7 @@ def _holder() -> str:
 
 if __name__ == "__main__":
     try:
-        app()
+        arguments = _arguments()
+        arguments.command(arguments)
     except BundleError as error:
         sys.exit(f"{error.message}\n{error.hint}")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import duckdb
-
 from backend import filepaths
 from backend.errors import BuildFailed
-from backend.scripts.bootstrap_duckdb import refresh_duckdb_file
 from backend.snapshots import SnapshotStore
 
 
@@ -15,6 +12,10 @@ def refresh_legacy_file(store: SnapshotStore) -> None:
     legacy = filepaths.legacy_duckdb_path()
     if legacy is None:
         return
+    import duckdb  # noqa: PLC0415 - a rollback where there is no such file does without
+
+    from backend.scripts.bootstrap_duckdb import refresh_duckdb_file  # noqa: PLC0415
+
     try:
         refresh_duckdb_file(store, legacy)
     except (duckdb.Error, OSError) as error:

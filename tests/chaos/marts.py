@@ -8,7 +8,8 @@ from pathlib import Path
 
 import duckdb
 
-from backend.audit import FINGERPRINT, Written, file_sha256
+from backend.audit import FINGERPRINT, Written
+from backend.checksum import file_sha256
 from backend.manifest import Column, MartSpec
 
 _MOVEMENTS = (

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 import duckdb
 import pytest
 
-from backend.audit import FINGERPRINT, Written, audit_directory, file_sha256
+from backend.audit import FINGERPRINT, Written, audit_directory
+from backend.checksum import file_sha256
 from backend.errors import AuditFailed, LockHeld, NoSnapshot, PublishConflict, SnapshotCorrupt, SnapshotGone
 from backend.manifest import Column, Manifest
 from backend.snapshots import SnapshotStore
