@@ -267,6 +267,7 @@ def test_every_snapshot_is_one_moment_of_the_source_while_traffic_runs(stack):
 
 def test_retention_spares_what_a_reader_holds_in_another_container(stack):
     """The backend holds the current snapshot through its read-only mount; the daemon's retention finds the lock."""
+    stack.build("dim_users")  # a snapshot that nobody pages through
     held = stack.snapshot()
     retain = (
         "import pathlib; from backend.snapshots import SnapshotStore;"
