@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import re
 import secrets
 import shutil
-import socket
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from backend import lockfile
 from backend.checksum import file_sha256
-from backend.errors import LockHeld, NoSnapshot, PublishConflict, SnapshotCorrupt, SnapshotGone
+from backend.errors import NoSnapshot, PublishConflict, SnapshotCorrupt, SnapshotGone
 from backend.manifest import FILE_NAME, Manifest, Mart, MartSpec
 
 # Importing DuckDB takes longer than a rollback does, which needs none: only what audits and describes files does.
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 _ID = re.compile(r"\d{8}T\d{6}-\d{6}-[0-9a-f]{6}")
 _ID_TIME = "%Y%m%dT%H%M%S-%f"
 _PLAIN = "plain-"
-_LOCK_POLL_SECONDS = 0.05
 _OPEN_ATTEMPTS = 10
 
 
@@ -295,6 +292,62 @@ class SnapshotStore:
             self._point_to(snapshot.id)
             return snapshot.manifest
 
+    def take_over(self, source: SnapshotStore, *, holder: str, wait: float = 0) -> Manifest:
+        """Copy what another store has and this one lacks, and serve what that one serves, under the same id.
+
+        Files are compared with their checksums as they arrive, and lie here once however many snapshots share them.
+        Of the source's snapshots only the current one has to be whole. Raises NoSnapshot, SnapshotCorrupt or OSError;
+        then this store serves what it served, and another call goes on where this one ended.
+        """
+        with self.build("take-over", holder=holder, wait=wait) as build, source.open() as current:
+            if not current.immutable:
+                raise SnapshotCorrupt(
+                    f"{source.root} has a plain directory, not a snapshot", hint="publish a snapshot first: `make dbt`"
+                )
+            here = {sha256: path for mine in self.manifests() for sha256, path in self._files(mine)}
+            for snapshot_id in sorted(set(source.ids()) - set(self.ids())):
+                try:
+                    with source.open(snapshot_id) as snapshot:
+                        self._copy(snapshot, build.path / snapshot_id, here)
+                except (SnapshotCorrupt, SnapshotGone):
+                    if snapshot_id == current.id:
+                        raise
+            with self._locked("pointer.lock", holder, wait=10), self.open(current.id) as mine:
+                mine.verify()
+                if self.current_id() != mine.id:
+                    self._point_to(mine.id)
+                return mine.manifest
+
+    def _copy(self, snapshot: Snapshot, directory: Path, here: dict[str, Path]) -> None:
+        """A snapshot of another store, in ``directory``, then among ours; ``here`` has our files by their checksum."""
+        directory.mkdir()
+        for mart in snapshot.manifest.marts.values():
+            ours, target = here.get(mart.sha256), directory / snapshot.file(mart.name).name
+            if ours is not None and ours.is_file() and file_sha256(ours) == mart.sha256:
+                os.link(ours, target)
+                continue
+            if not snapshot.file(mart.name).is_file():
+                raise SnapshotCorrupt(
+                    f"{snapshot.file(mart.name)} is missing",
+                    hint="serve an intact one: `make rollback-data SNAPSHOT=<id>`",
+                )
+            shutil.copyfile(snapshot.file(mart.name), target)
+            target.chmod(0o444)
+            _fsync(target)
+        manifest = directory / FILE_NAME
+        manifest.write_text(snapshot.manifest.to_json(), encoding="utf-8")
+        manifest.chmod(0o444)
+        _fsync(manifest)
+        Snapshot(directory, snapshot.manifest, None).verify()
+        _fsync(directory)
+        directory.rename(self._snapshots / snapshot.id)
+        _fsync(self._snapshots)
+        here.update(self._files(snapshot.manifest))
+
+    def _files(self, manifest: Manifest) -> Iterator[tuple[str, Path]]:
+        for mart in manifest.marts.values():
+            yield mart.sha256, self._snapshots / manifest.id / f"{mart.name}.parquet"
+
     def retain(self, *, keep: int, minutes: float) -> list[str]:
         """Delete old snapshots and return their ids.
 
@@ -375,42 +428,8 @@ class SnapshotStore:
         temporary.replace(self._pointer)
         _fsync(self.root)
 
-    @contextmanager
-    def _locked(self, name: str, holder: str, wait: float) -> Iterator[int]:
-        self.root.mkdir(parents=True, exist_ok=True)
-        path = self.root / name
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            _acquire(lock, path, wait)
-            text = json.dumps(
-                {
-                    "holder": holder,
-                    "pid": os.getpid(),
-                    "host": socket.gethostname(),
-                    "since": f"{datetime.now(UTC)}",
-                }
-            )
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, text.encode(), 0)
-            yield lock
-        finally:
-            os.close(lock)
-
-
-def _acquire(lock: int, path: Path, wait: float) -> None:
-    deadline = time.monotonic() + wait
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise LockHeld(
-                    f"taking {path} failed after {wait:g} s: it is held by {path.read_text(encoding='utf-8')}",
-                    hint="wait for the holder to end, or end it; its lock ends with it",
-                ) from None
-            time.sleep(_LOCK_POLL_SECONDS)
-        else:
-            return
+    def _locked(self, name: str, holder: str, wait: float) -> AbstractContextManager[int]:
+        return lockfile.held(self.root / name, holder, wait=wait)
 
 
 def _empty(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""``python -m deploy.pipeline``: build and publish, list snapshots, roll the data back."""
+"""``python -m deploy.pipeline``: build and publish, list snapshots, roll the data back, move it to another store."""
 
 from __future__ import annotations
 
@@ -54,16 +54,38 @@ def rollback_data(arguments: argparse.Namespace) -> None:
     _say(f"Serving snapshot {manifest.id} of {manifest.created_at:%Y-%m-%d %H:%M:%S} UTC")
 
 
+def take_over(arguments: argparse.Namespace) -> None:
+    """Copy the snapshots of another store, and serve what it serves."""
+    from deploy.pipeline.settings import PipelineSettings  # noqa: PLC0415
+
+    store = _store()
+    wait = PipelineSettings().build_lock_wait_seconds
+    manifest = store.take_over(SnapshotStore(arguments.source), holder=_holder(), wait=wait)
+    refresh_legacy_file(store)
+    _say(f"Serving snapshot {manifest.id} of {arguments.source}; {len(store.ids())} snapshots are here")
+
+
+def refresh_file(_: argparse.Namespace) -> None:
+    """Write the marts that are served into the phase-0 file."""
+    store = _store()
+    refresh_legacy_file(store)
+    _say(f"{filepaths.legacy_duckdb_path()} has the marts of snapshot {store.current_id()}")
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.pipeline", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    for name, command in (("build", build), ("snapshots", snapshots), ("rollback-data", rollback_data)):
-        added = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
+    for command in (build, snapshots, rollback_data, take_over, refresh_file):
+        added = commands.add_parser(
+            command.__name__.replace("_", "-"), help=command.__doc__, description=command.__doc__
+        )
         added.set_defaults(command=command)
         if command is build:
             added.add_argument("--select", action="append", metavar="MART", help="may be given several times")
         if command is rollback_data:
             added.add_argument("--snapshot", required=True, metavar="ID", help="which one to serve again")
+        if command is take_over:
+            added.add_argument("--source", required=True, type=Path, metavar="DIR", help="root of the other store")
     return parser.parse_args()
 
 

@@ -114,3 +114,31 @@ def test_a_build_that_fails_says_so_without_a_traceback(phase_0):
     assert result.returncode == 1
     assert result.stderr.rstrip().endswith("no mart is called dim_userz\nsee `dbt ls` for the marts")
     assert "Traceback" not in result.stderr
+
+
+def test_take_over_serves_what_another_store_serves_and_refreshes_the_phase_0_file(place, two, tmp_path):
+    target = {"PARQUET_DIR": str(tmp_path / "other"), "LEGACY_DUCKDB_PATH": str(place.legacy)}
+    result = cli(place, "take-over", "--source", str(place.store.root), **target)
+    assert result.returncode == 0, result.stderr
+    assert f"Serving snapshot {two[1]}" in result.stdout
+    assert f"* {two[1]}" in cli(place, "snapshots", **target).stdout
+    assert tables(place.legacy) == set(place.store.open().manifest.marts)
+
+
+def test_take_over_from_an_empty_directory_is_refused(place, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    other = str(tmp_path / "other")
+    assert_refused(cli(place, "take-over", "--source", str(empty), PARQUET_DIR=other), "no snapshot", str(empty))
+
+
+def test_refresh_file_writes_what_is_served(place, two):
+    result = cli(place, "refresh-file", LEGACY_DUCKDB_PATH=str(place.legacy))
+    assert result.returncode == 0, result.stderr
+    assert two[1] in result.stdout
+    assert tables(place.legacy) == set(place.store.open().manifest.marts)
+
+
+def tables(file):
+    with duckdb.connect(str(file), read_only=True) as connection:
+        return {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
