@@ -41,6 +41,11 @@ def legacy_duckdb_path() -> Path | None:
     return _optional("LEGACY_DUCKDB_PATH")
 
 
+def source_database() -> Path:
+    """The DuckDB file that is the source of the target ``embedded``. Raises ConfigError where it is not set."""
+    return _required("SOURCE_DUCKDB_PATH", "the target embedded reads its source from a DuckDB file")
+
+
 def dbt_target_dir() -> Path:
     """Where dbt's parsed manifest lies, for Dagster (``DBT_TARGET_PATH``, default ``dbt/target``)."""
     return _optional("DBT_TARGET_PATH") or DBT_PROJECT_DIR / "target"

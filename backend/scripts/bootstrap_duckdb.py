@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -14,6 +15,10 @@ import duckdb
 from backend.manifest import Manifest
 from backend.quoting import literal, quoted
 from backend.snapshots import Snapshot, SnapshotStore
+
+# A schema of its own: what is in `main` is a dataset. The dbt macro `forget_snapshot` drops it when phase 0 builds.
+_RECORD = "_snapshot"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def refresh_duckdb_file(store: SnapshotStore, path: Path) -> None:
@@ -30,19 +35,42 @@ def refresh_duckdb_file(store: SnapshotStore, path: Path) -> None:
 def write_duckdb_file(snapshot: Snapshot, path: Path) -> None:
     """Replace the DuckDB file ``path`` by one with the snapshot's marts: same rows, order, types and comments.
 
-    It is written beside its target and renamed over it, so that a reader meets the old file or the new one, never a
-    lock. Raises duckdb.Error or OSError; then ``path`` is as it was.
+    It says of which snapshot it is (``legacy_snapshot_id``), and is as old as that, so that the API's ``last_refresh``
+    is the same in both phases. It is written beside its target and renamed over it, so that a reader meets the old file
+    or the new one, never a lock. Raises duckdb.Error or OSError; then ``path`` is as it was.
     """
     temporary = path.with_name(path.name + ".next")
     _remove_with_log(temporary)
     with duckdb.connect(str(temporary)) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         _copy(connection, snapshot)
+        connection.execute(f"CREATE SCHEMA {_RECORD}")
+        connection.execute(f"CREATE TABLE {_RECORD}.written_from AS SELECT ? AS snapshot_id", [snapshot.id])
+    microseconds = (snapshot.manifest.created_at - _EPOCH) // timedelta(microseconds=1)
+    os.utime(temporary, ns=(microseconds * 1000, microseconds * 1000))
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     # A log that a killed phase-0 build left behind belongs to the old file; the new one must not replay it.
     path.with_name(path.name + ".wal").unlink(missing_ok=True)
     temporary.replace(path)
+
+
+def legacy_snapshot_id(path: Path) -> str | None:
+    """Which snapshot the DuckDB file ``path`` was written from; None when a phase-0 build wrote it.
+
+    Raises duckdb.Error when it can't be opened.
+    """
+    with duckdb.connect(str(path), read_only=True) as connection:
+        return recorded_snapshot(connection)
+
+
+def recorded_snapshot(connection: duckdb.DuckDBPyConnection) -> str | None:
+    """The same, of the file that is the connection's current database."""
+    try:
+        ((snapshot_id,),) = connection.execute(f"SELECT snapshot_id FROM {_RECORD}.written_from").fetchall()  # noqa: S608 - our own name
+    except duckdb.CatalogException:
+        return None
+    return str(snapshot_id)
 
 
 def _copy(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:

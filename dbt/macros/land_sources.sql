@@ -76,3 +76,12 @@
         drop schema if exists landed cascade
     {% endif %}
 {% endmacro %}
+
+
+{#- Phase 0, after phase 1: the file will no longer be what the snapshot was that it was written from
+    (backend/scripts/bootstrap_duckdb.py). -#}
+{% macro forget_snapshot() %}
+    {% if execute and marts_are_tables() %}
+        drop schema if exists _snapshot cascade
+    {% endif %}
+{% endmacro %}

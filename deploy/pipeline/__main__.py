@@ -1,18 +1,23 @@
-"""``python -m deploy.pipeline``: build and publish, list snapshots, roll the data back, move it to another store."""
+"""``python -m deploy.pipeline``: build, publish, roll back, compare old and new, move to another store."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backend import filepaths
 from backend.errors import BundleError, ConfigError
 from backend.snapshots import SnapshotStore
 from deploy.pipeline.legacy import refresh_legacy_file
+
+if TYPE_CHECKING:
+    from deploy.pipeline.project import DbtProject
 
 # A rollback is a matter of moments, and most of them would go into importing what only a build needs, or typer.
 
@@ -20,12 +25,10 @@ from deploy.pipeline.legacy import refresh_legacy_file
 def build(arguments: argparse.Namespace) -> None:
     """Build the marts, test and audit them, and publish one snapshot."""
     from deploy.pipeline.build import Outcome, run_build  # noqa: PLC0415
-    from deploy.pipeline.dbt import Dbt  # noqa: PLC0415
-    from deploy.pipeline.project import DbtProject  # noqa: PLC0415
+    from deploy.pipeline.source import provide_password  # noqa: PLC0415
 
-    # Not where the image keeps its own: that is read-only.
-    with tempfile.TemporaryDirectory(prefix="dbt-parse-") as target:
-        project = DbtProject.read(Dbt(Path(target), {}).parse())
+    provide_password()
+    project = _project()
     outcome = Outcome()
     run_id = f"cli-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
     run_build(project, outcome, run_id=run_id, holder=_holder(), select=arguments.select)
@@ -72,13 +75,30 @@ def refresh_file(_: argparse.Namespace) -> None:
     _say(f"{filepaths.legacy_duckdb_path()} has the marts of snapshot {store.current_id()}")
 
 
+def verify(_: argparse.Namespace) -> None:
+    """Compare the old way with the new one, for all users; a JSON report. 0: equal, 1: different, 2: unknown."""
+    from deploy.pipeline.parity.verify import verify  # noqa: PLC0415
+
+    # As an exception, so that what is temporary is removed.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    report = verify()
+    _say(report.to_json())
+    sys.exit(report.exit_code)
+
+
+def check_source(_: argparse.Namespace) -> None:
+    """Prove that the build's role can read every table of the source, and write to none."""
+    from deploy.pipeline.source import check_source  # noqa: PLC0415
+
+    _say(check_source(_project(stdout=2).source_tables))
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.pipeline", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (build, snapshots, rollback_data, take_over, refresh_file):
-        added = commands.add_parser(
-            command.__name__.replace("_", "-"), help=command.__doc__, description=command.__doc__
-        )
+    for command in (build, snapshots, rollback_data, take_over, refresh_file, verify, check_source):
+        name = command.__name__.replace("_", "-")
+        added = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
         added.set_defaults(command=command)
         if command is build:
             added.add_argument("--select", action="append", metavar="MART", help="may be given several times")
@@ -87,6 +107,15 @@ def _arguments() -> argparse.Namespace:
         if command is take_over:
             added.add_argument("--source", required=True, type=Path, metavar="DIR", help="root of the other store")
     return parser.parse_args()
+
+
+def _project(stdout: int | None = None) -> DbtProject:
+    from deploy.pipeline.dbt import Dbt  # noqa: PLC0415
+    from deploy.pipeline.project import DbtProject  # noqa: PLC0415
+
+    # Not where the image keeps its own: that is read-only.
+    with tempfile.TemporaryDirectory(prefix="dbt-parse-") as target:
+        return DbtProject.read(Dbt(Path(target), {}, stdout=stdout).parse())
 
 
 def _say(text: str) -> None:

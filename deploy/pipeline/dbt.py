@@ -35,11 +35,15 @@ class NodeResult:
 
 @dataclass(frozen=True)
 class Dbt:
-    """dbt against the project in ``dbt/``, with artefacts in ``target`` and the variables in ``env`` added."""
+    """dbt against the project in ``dbt/``, with artefacts in ``target`` and the variables in ``env`` added.
+
+    What it prints goes to the file descriptor ``stdout``; None is our own.
+    """
 
     target: Path
     env: Mapping[str, str]
     keep_open: Sequence[int] = ()
+    stdout: int | None = None
 
     def parse(self) -> Path:
         """Parse the project; path of the manifest. Raises BuildFailed with dbt's own words."""
@@ -49,6 +53,10 @@ class Dbt:
     def land_sources(self) -> None:
         """Copy all source tables into the build file at one moment. Raises BuildFailed."""
         self._check("run-operation", "land_sources")
+
+    def run(self) -> None:
+        """Build all models, and leave out the tests. Raises BuildFailed."""
+        self._check("run")
 
     def build(self, select: Sequence[str] | None) -> list[NodeResult]:
         """``dbt build`` of everything, or of a selection; results of models and tests, failed ones included.
@@ -83,8 +91,9 @@ class Dbt:
         ]
         # The build's lock stays held as long as dbt lives, even when its parent is killed.
         environment = {**os.environ, "DBT_PROJECT_DIR": directory, **self.env}
-        finished = subprocess.run(command, env=environment, pass_fds=tuple(self.keep_open), check=False)
-        return finished.returncode
+        return subprocess.run(
+            command, env=environment, stdout=self.stdout, pass_fds=tuple(self.keep_open), check=False
+        ).returncode
 
     @property
     def _log(self) -> Path:

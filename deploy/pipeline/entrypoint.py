@@ -13,6 +13,7 @@ from dagster import DagsterInstance
 
 from backend import filepaths
 from deploy.pipeline.orphans import fail_orphaned_runs
+from deploy.pipeline.source import provide_password
 
 WORKSPACE = str(filepaths.REPO_ROOT / "deploy" / "pipeline" / "workspace.yaml")
 COMMANDS = {
@@ -25,7 +26,7 @@ def main(service: str) -> None:
     """Read the secrets, settle what an earlier daemon left, and become the service."""
     os.environ["DAGSTER_PG_PASSWORD"] = filepaths.read_secret("dagster_db_password")
     if service == "daemon":
-        os.environ["DBT_ENV_SECRET_SOURCE_PASSWORD"] = filepaths.read_secret("source_reader_password")
+        provide_password()
         with DagsterInstance.get() as instance:
             fail_orphaned_runs(instance)
     command = COMMANDS[service]

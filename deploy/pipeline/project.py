@@ -41,6 +41,11 @@ class DbtProject:
             if node["resource_type"] == "model" and node["config"].get("meta", {}).get("dataset") is True
         }
 
+    @property
+    def source_tables(self) -> list[str]:
+        """The tables of the source that the project reads."""
+        return sorted(source["name"] for source in self.manifest["sources"].values())
+
     @cached_property
     def specs(self) -> tuple[MartSpec, ...]:
         """Every mart as declared, parents before children."""

@@ -1,0 +1,85 @@
+"""Builds the marts twice from one moment of the source: as tables, as phase 0 does, and as Parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from backend.quoting import literal, quoted
+from deploy.pipeline.dbt import Dbt
+from deploy.pipeline.parity.compare import Side
+from deploy.pipeline.project import DbtProject
+from deploy.pipeline.source import provide_password
+
+STDERR = 2  # what dbt prints is no part of the report
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Both builds, all below the directory ``work``, which nobody else knows of."""
+
+    work: Path
+
+    def freeze(self) -> dict[str, str]:
+        """Copy the source as it is now; fingerprint of each of its tables. Raises BuildFailed or duckdb.Error."""
+        landing = self.work / "landing.duckdb"
+        provide_password()
+        self._dbt({"DUCKDB_PATH": str(landing)}).land_sources()
+        with duckdb.connect(str(self.source)) as connection:
+            connection.execute(f"ATTACH {literal(str(landing))} AS landing (READ_ONLY)")
+            landed = connection.execute("SELECT table_name, fingerprint FROM landing.landed._landing").fetchall()
+            for table, _ in landed:
+                connection.execute(f"CREATE TABLE main.{quoted(table)} AS FROM landing.landed.{quoted(table)}")
+        landing.unlink()
+        return dict(landed)
+
+    def build(self) -> None:
+        """Build both from the frozen source. Raises BuildFailed."""
+        self._parquet.mkdir()
+        self._build({"DUCKDB_PATH": str(self._tables), "MART_BUILD_DIR": ""})
+        self._build({"DUCKDB_PATH": str(self.work / "build.duckdb"), "MART_BUILD_DIR": str(self._parquet)})
+
+    def attach(self, connection: duckdb.DuckDBPyConnection) -> tuple[Side, Side]:
+        """The marts of both, old and new."""
+        new = {path.stem: f"read_parquet({literal(str(path))})" for path in self._parquet.iterdir()}
+        return attach_tables(connection, self._tables, "old"), new
+
+    @property
+    def source(self) -> Path:
+        """The frozen source, once there is one."""
+        return self.work / "source.duckdb"
+
+    @property
+    def marts(self) -> list[str]:
+        """What the dbt project that was built declares."""
+        return list(DbtProject.read(self._target / "manifest.json").mart_nodes)
+
+    def _build(self, variables: Mapping[str, str]) -> None:
+        self._dbt({**variables, "DBT_TARGET": "embedded", "SOURCE_DUCKDB_PATH": str(self.source)}).run()
+
+    def _dbt(self, variables: Mapping[str, str]) -> Dbt:
+        return Dbt(self._target, variables, stdout=STDERR)
+
+    @property
+    def _target(self) -> Path:
+        return self.work / "target"
+
+    @property
+    def _tables(self) -> Path:
+        return self.work / "tables.duckdb"
+
+    @property
+    def _parquet(self) -> Path:
+        return self.work / "parquet"
+
+
+def attach_tables(connection: duckdb.DuckDBPyConnection, file: Path, alias: str) -> Side:
+    """Attach a DuckDB file for reading; the tables in its schema ``main``. Raises duckdb.Error."""
+    connection.execute(f"ATTACH {literal(str(file))} AS {alias} (READ_ONLY)")
+    names = connection.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE database_name = ? AND schema_name = 'main'", [alias]
+    ).fetchall()
+    return {name: f"{alias}.main.{quoted(name)}" for (name,) in names}
