@@ -4,6 +4,7 @@ USER_ID ?= 1
 -include .cache/images.env
 -include .env
 export PYTHON_IMAGE POSTGRES_IMAGE CA_BUNDLE
+export ROLLOUT_DIR ROLLOUT_WAIT_SECONDS ROLLOUT_PARITY_MAX_AGE_MINUTES
 export COMPOSE_BAKE := false
 
 # Containers run as whoever calls make, and as a plain user where that is root.
@@ -23,9 +24,11 @@ LOCAL = PARQUET_DIR='$(STATE)/parquet' DUCKDB_PATH='$(STATE)/build.duckdb' SOURC
 	DBT_TARGET=embedded SECRETS_DIR='$(SECRETS_HOST_DIR)'
 # The store of the stack that runs; without one, the demo's.
 STORE = $(if $(shell $(COMPOSE) ps -q dagster-daemon 2>/dev/null),$(COMPOSE) exec -T dagster-daemon python,$(LOCAL) $(PY))
+# Under the overlays of .env, if it names some; of the phases the rollout takes the one it needs.
+ROLLOUT = $(if $(COMPOSE_FILE),COMPOSE_FILE='$(COMPOSE_FILE)') $(PY) -m deploy.rollout
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dbt token up down logs ps clean snapshots rollback-data setup secrets images locks fmt check test unit e2e soak chaos
+.PHONY: help demo dbt token up down logs ps clean snapshots rollback-data preflight verify promote rollback status finalize setup secrets images locks fmt check test unit e2e soak chaos
 
 help:  ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -69,6 +72,25 @@ snapshots:  ## List the snapshots
 
 rollback-data:  ## Serve SNAPSHOT=<id> again
 	@$(STORE) -m deploy.pipeline rollback-data --snapshot "$(SNAPSHOT)"
+
+##@ Rollout
+preflight:  ## Check what promoting to PHASE=n needs; changes nothing
+	@$(ROLLOUT) preflight --phase $(PHASE)
+
+verify:  ## Compare the old way of building the marts with the new one; `promote` relies on it
+	@$(ROLLOUT) verify
+
+promote:  ## Move the live stack up to PHASE=n without a failed request (DRY_RUN=1 prints the plan)
+	@$(ROLLOUT) promote --phase $(PHASE) $(if $(DRY_RUN),--dry-run)
+
+rollback:  ## Move the live stack one phase down, or an interrupted move back (DRY_RUN=1)
+	@$(ROLLOUT) rollback $(if $(DRY_RUN),--dry-run)
+
+status:  ## Phase, snapshot, freshness, containers and mounts, the journal (WATCH=1 goes on)
+	@$(ROLLOUT) status $(if $(WATCH),--watch)
+
+finalize:  ## In phase 2, for good: delete the old volume and the file in it, after asking
+	@$(ROLLOUT) finalize
 
 ##@ Development
 setup:  ## What running and testing need: packages, secrets, engine, Compose, base images

@@ -51,6 +51,11 @@ def dbt_target_dir() -> Path:
     return _optional("DBT_TARGET_PATH") or DBT_PROJECT_DIR / "target"
 
 
+def rollout_dir() -> Path:
+    """Where the rollout keeps its journal, its lock and its report (``ROLLOUT_DIR``, default ``data/rollout``)."""
+    return _optional("ROLLOUT_DIR") or REPO_ROOT / "data" / "rollout"
+
+
 def secret_file(name: str) -> Path:
     """The file that holds the secret ``name``, below ``SECRETS_DIR`` (default ``/run/secrets``)."""
     return (_optional("SECRETS_DIR") or Path("/run/secrets")) / name

@@ -8,15 +8,16 @@ import pytest
 import yaml
 
 from backend.config import Settings
-from backend.filepaths import DBT_PROJECT_DIR, REPO_ROOT, dbt_target_dir, secret_file
+from backend.filepaths import DBT_PROJECT_DIR, REPO_ROOT, dbt_target_dir, rollout_dir, secret_file
 from deploy.pipeline.settings import PipelineSettings
+from deploy.rollout.settings import RolloutSettings
 from deploy.source import __main__ as source
 
 from .test_rendered import COMPOSE_DIR, LOOKS_SECRET, compose, render
 
 ENV_EXAMPLE = REPO_ROOT / ".env_example"
 COMPOSE_FILES = sorted(COMPOSE_DIR.glob("*.yaml"))
-SETTINGS = (Settings, PipelineSettings)
+SETTINGS = (Settings, PipelineSettings, RolloutSettings)
 NAME = "[A-Z][A-Z0-9_]*"
 
 # Read by Compose itself, before any file of ours.
@@ -194,6 +195,7 @@ def test_defaults_are_those_of_dbt():
 def test_defaults_are_those_of_paths():
     assert str(secret_file("x").parent) == example()["SECRETS_DIR"]
     assert dbt_target_dir() == REPO_ROOT / example()["DBT_TARGET_PATH"]
+    assert rollout_dir() == REPO_ROOT / example()["ROLLOUT_DIR"]
 
 
 def test_the_image_names_are_those_that_are_pinned():

@@ -141,4 +141,9 @@ def test_refresh_file_writes_what_is_served(place, two):
 
 def tables(file):
     with duckdb.connect(str(file), read_only=True) as connection:
-        return {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+        return {
+            name
+            for (name,) in connection.execute(
+                "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main'"
+            ).fetchall()
+        }
