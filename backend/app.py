@@ -1,4 +1,4 @@
-"""The API as an ASGI app: ``uvicorn --factory backend.app:create_app``."""
+"""The API as an ASGI app, which ``backend.server`` serves."""
 
 from __future__ import annotations
 
@@ -64,6 +64,7 @@ def create_app(
     app.state.cursor_key = cursor.signing_key(app.state.secret)
     app.state.database = database or client.database()
     app.state.metrics = Metrics(app.state.database)
+    app.state.draining = False
     problems.install(app)
     app.include_router(endpoints.router)
     _add_health(app)
@@ -92,6 +93,8 @@ def _add_health(app: FastAPI) -> None:
     @app.get("/health/ready", tags=["health"], responses=unavailable)
     def ready() -> Ready:
         """A query ran on the current snapshot, or on the DuckDB file while there is none."""
+        if app.state.draining:
+            raise problems.draining()
         connection = app.state.database.check()
         problem = app.state.database.status().problem
         return Ready(

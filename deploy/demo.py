@@ -30,7 +30,7 @@ def main() -> None:
     )
     os.execv(  # noqa: S606 - the process becomes the server, so that it gets Ctrl-C and SIGTERM itself
         sys.executable,
-        [sys.executable, "-m", "uvicorn", "--factory", "backend.app:create_app", "--port", port],
+        [sys.executable, "-m", "backend.server", "--port", port],
     )
 
 

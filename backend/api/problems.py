@@ -77,6 +77,17 @@ def bad_parameter(name: str, *, expected: str, came: str) -> ApiError:
     )
 
 
+def draining() -> ApiError:
+    """503 of a replica that still serves but is about to stop."""
+    return ApiError(
+        503,
+        "draining",
+        "this replica is about to stop; it answers what it is asked until then",
+        hint="ask again: another replica, or this one once it has started anew, is ready",
+        headers={"Retry-After": _RETRY_SOON},
+    )
+
+
 def install(app: FastAPI) -> None:
     """Make every error that leaves the app an envelope."""
     app.add_exception_handler(ApiError, _api_error)

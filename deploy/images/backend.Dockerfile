@@ -35,4 +35,4 @@ COPY --from=source /app /app
 # By number: whoever runs it may choose another, and none needs an entry in /etc/passwd.
 USER 10001:10001
 EXPOSE 8000
-CMD ["uvicorn", "--factory", "backend.app:create_app", "--host", "0.0.0.0", "--port", "8000"]
+CMD ["python", "-m", "backend.server", "--host", "0.0.0.0"]

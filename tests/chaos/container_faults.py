@@ -6,10 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-
-import httpx
 
 from tests.chaos.container_site import ContainerSite
 from tests.chaos.faults import Ended, Fault
@@ -97,14 +94,7 @@ def backend_killed(site):
     backend = site.stack.container("backend")
     backend.update(restart_policy={"Name": "always"})
     os.kill(backend.attrs["State"]["Pid"], signal.SIGKILL)
-
-    def answers() -> bool:
-        with suppress(httpx.TransportError, LookupError, TypeError):
-            site.reconnect()
-            return site.warm.ready()["status"] == "ready"
-        return False
-
-    wait_for(answers, "the backend answers again", seconds=120)
+    wait_for(lambda: site.warm.ready()["status"] == "ready", "the backend answers again", seconds=120)
     return Ended("came back by itself")
 
 

@@ -73,7 +73,3 @@ class ContainerSite:
     def other_state(self) -> None:
         self.name = {"Ada": "Bea", "Bea": "Ada"}[self.name]
         self.stack.psql(f"UPDATE users SET full_name = '{self.name}' WHERE user_id = 1")
-
-    def reconnect(self) -> None:
-        """To the backend's container, which has another port after each start."""
-        self.warm.client = self.stack.api(all_rows=True)

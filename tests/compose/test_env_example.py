@@ -236,7 +236,7 @@ def test_what_env_sets_reaches_the_services(clone):
     config = compose(directory=clone)
     backend = config["services"]["backend"]
     assert backend["user"] == "4242:10001"
-    assert backend["ports"][0]["published"] == "8111"
+    assert config["services"]["gateway"]["ports"][0]["published"] == "8111"
     assert backend["environment"]["API_MAX_LIMIT"] == "7"
     assert backend["volumes"][0]["source"] == "/srv/marts of ours"
 

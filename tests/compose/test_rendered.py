@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from backend.config import Settings
 from backend.filepaths import REPO_ROOT
 
 COMPOSE_DIR = REPO_ROOT / "compose"
@@ -21,6 +22,7 @@ SERVICES = {
     "dagster-daemon",
     "dagster-webserver",
     "backend",
+    "gateway",
     "storage-init",
 }
 STACKS = {
@@ -81,7 +83,7 @@ PATHS = {
 }
 PATH_VARIABLES = {"PARQUET_DIR", "DUCKDB_PATH", "LEGACY_DUCKDB_PATH"}
 
-PORTS = {"backend": 8000, "dagster-webserver": 3000}
+PORTS = {"gateway": 8000, "dagster-webserver": 3000}
 SECRETS = {
     "postgres": {"postgres_password", "source_owner_password", "source_reader_password"},
     "source-seed": {"source_owner_password"},
@@ -90,6 +92,7 @@ SECRETS = {
     "dagster-daemon": {"dagster_db_password", "source_reader_password"},
     "dagster-webserver": {"dagster_db_password"},
     "backend": {"jwt_secret"},
+    "gateway": set(),
     "storage-init": set(),
 }
 # Nobody waits for it or asks it anything, and it connects again by itself.
@@ -276,9 +279,9 @@ def test_ports_are_the_usual_ones_unless_moved():
     def published(config):
         return {name: [port["published"] for port in config["services"][name]["ports"]] for name in PORTS}
 
-    assert published(stack("phase2")) == {"backend": ["8000"], "dagster-webserver": ["3000"]}
+    assert published(stack("phase2")) == {"gateway": ["8000"], "dagster-webserver": ["3000"]}
     moved = render("phase2", PORT="8111", DAGSTER_PORT="3111")
-    assert published(moved) == {"backend": ["8111"], "dagster-webserver": ["3111"]}
+    assert published(moved) == {"gateway": ["8111"], "dagster-webserver": ["3111"]}
 
 
 def test_the_engine_picks_the_ports_of_tests():
@@ -288,10 +291,36 @@ def test_the_engine_picks_the_ports_of_tests():
             assert not port.get("published"), (phase, service)
 
 
-def test_the_backend_shares_no_network_with_a_database(services):
+def test_the_api_shares_no_network_with_a_database(services):
     for database in ("postgres", "dagster-postgres"):
         assert networks(services[database])
-        assert networks(services["backend"]).isdisjoint(networks(services[database])), database
+        for service in ("backend", "gateway"):
+            assert networks(services[service]).isdisjoint(networks(services[database])), (service, database)
+
+
+def test_the_backend_is_reached_through_the_gateway_alone_and_reaches_nothing_outside(config):
+    assert networks(config["services"]["backend"]) == {"api"}
+    assert config["networks"]["api"]["internal"] is True
+    assert {name for name, service in config["services"].items() if "api" in networks(service)} == {
+        "backend",
+        "gateway",
+    }
+
+
+def test_replicas_of_the_backend_can_stand_side_by_side(services):
+    assert not {"ports", "container_name", "hostname", "mac_address"} & set(services["backend"])
+    assert all("ipv4_address" not in (network or {}) for network in services["backend"]["networks"].values())
+
+
+def test_nobody_is_killed_before_the_longest_request_is_answered(services):
+    """Draining, and then as long as the gateway waits for an answer."""
+    gateway = (REPO_ROOT / "deploy/images/gateway/haproxy.cfg").read_text(encoding="utf-8")
+    (longest,) = re.findall(r"^ +timeout server (\d+)s$", gateway, re.MULTILINE)
+    (finishing,) = re.findall(r"^ +hard-stop-after (\d+)s$", gateway, re.MULTILINE)
+    assert int(finishing) >= int(longest)
+    for service, before in (("backend", Settings().drain_seconds), ("gateway", 0)):
+        (minutes, seconds) = re.fullmatch(r"(?:(\d+)m)?(\d+)s", services[service]["stop_grace_period"]).groups()
+        assert int(minutes or 0) * 60 + int(seconds) > before + int(longest), service
 
 
 def test_the_databases_networks_lead_nowhere_else(config):
@@ -375,7 +404,10 @@ def test_tests_change_ports_and_restarts_alone(phase):
     ours, tests = stack(phase), stack(f"{phase}-test")
     assert {key for key in ours.keys() | tests if ours.get(key) != tests.get(key)} == {"services"}
     assert set(ours["services"]) == set(tests["services"])
-    assert changes(ours["services"], tests["services"]) == {name: {"ports", "restart"} for name in PORTS}
+    assert changes(ours["services"], tests["services"]) == {
+        **{name: {"ports", "restart"} for name in PORTS},
+        "backend": {"restart"},
+    }
 
 
 @pytest.mark.parametrize("phase", PHASES)

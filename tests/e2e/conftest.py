@@ -25,6 +25,7 @@ def pytest_configure(config):
     checkout = hashlib.sha256(str(REPO_ROOT).encode()).hexdigest()[:12]
     os.environ.setdefault("BACKEND_IMAGE", f"parquet-marts/backend:test-{checkout}")
     os.environ.setdefault("PIPELINE_IMAGE", f"parquet-marts/pipeline:test-{checkout}")
+    os.environ.setdefault("GATEWAY_IMAGE", f"parquet-marts/gateway:test-{checkout}")
     os.environ.setdefault("COMPOSE_BAKE", "false")
 
 

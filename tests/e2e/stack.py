@@ -46,7 +46,7 @@ class Stack:
     directory: Path
     phase: int
     project: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:10]}")
-    services: tuple[str, ...] = ("backend", "dagster-webserver")
+    services: tuple[str, ...] = ("gateway", "dagster-webserver")
     settings: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -88,7 +88,10 @@ class Stack:
         return finished
 
     def up(self, *services):
-        self.run("up", "--detach", "--wait", "--wait-timeout", str(START_SECONDS), *(services or self.services))
+        services = services or self.services
+        self.run("up", "--detach", "--wait", "--wait-timeout", str(START_SECONDS), *services)
+        if {"backend", "gateway"} & set(services):
+            wait_for(self.ready, "the gateway has found the backend", seconds=30, details=self.logs)
 
     def down(self):
         self.run("down", "--volumes", "--remove-orphans", "--timeout", "5", check=False)
@@ -125,6 +128,9 @@ class Stack:
         bindings = self.container(service).attrs["NetworkSettings"]["Ports"][f"{port}/tcp"]
         return f"http://127.0.0.1:{bindings[0]['HostPort']}"
 
+    def ready(self):
+        return httpx.get(self.url("gateway", 8000) + "/health/ready", timeout=10).status_code == 200
+
     def token(self, user_id=1, *, all_rows=False):
         secret = (self.secrets / "jwt_secret").read_text()
         return auth.issue(secret, user_id=user_id, all_rows=all_rows, ttl=timedelta(days=1))
@@ -132,7 +138,7 @@ class Stack:
     def api(self, user_id=1, *, all_rows=False):
         token = self.token(user_id, all_rows=all_rows)
         return httpx.Client(
-            base_url=self.url("backend", 8000), headers={"Authorization": f"Bearer {token}"}, timeout=30
+            base_url=self.url("gateway", 8000), headers={"Authorization": f"Bearer {token}"}, timeout=30
         )
 
     def snapshot(self):

@@ -23,7 +23,8 @@ PASSWORD = "quote ' and $ dollar"
 SOME_UID = "54321:54321"
 POSTGRES_TMPFS = {"/tmp": "", "/var/run/postgresql": ""}
 START_SECONDS = 60
-OWN_IMAGES = ["BACKEND_IMAGE", "PIPELINE_IMAGE"]
+PYTHON_APPS = ["BACKEND_IMAGE", "PIPELINE_IMAGE"]
+OWN_IMAGES = [*PYTHON_APPS, "GATEWAY_IMAGE"]
 
 
 def image_of(variable: str) -> str:
@@ -263,12 +264,31 @@ def test_own_image_has_nothing_its_user_can_change(run: Callable[..., Container]
 
 
 @pytest.mark.parametrize("variable", OWN_IMAGES)
-def test_own_image_has_no_compiler_and_no_installer(run: Callable[..., Container], variable: str) -> None:
-    image = image_of(variable)
+def test_own_image_has_no_compiler(run: Callable[..., Container], variable: str) -> None:
     look = "for tool in cc gcc g++ clang ld make uv git; do command -v $tool; done; true"
-    assert output_of(run(image, ["sh", "-c", look])) == ""
+    assert output_of(run(image_of(variable), ["sh", "-c", look])) == ""
+
+
+@pytest.mark.parametrize("variable", PYTHON_APPS)
+def test_own_image_has_no_installer(run: Callable[..., Container], variable: str) -> None:
+    image = image_of(variable)
     assert output_of(run(image, ["ls", "/opt/venv/bin"])).split()
     assert output_of(run(image, ["python", "-m", "pip"]), expected_status=1).endswith("No module named pip\n")
+
+
+def test_gateway_image_has_a_valid_configuration_under_any_uid_on_a_read_only_root(
+    run: Callable[..., Container],
+) -> None:
+    command = ["haproxy", "-c", "-f", "/etc/haproxy/haproxy.cfg"]
+    container = run(image_of("GATEWAY_IMAGE"), command, user=SOME_UID, read_only=True)
+    assert "Configuration file is valid" in output_of(container)
+
+
+@pytest.mark.parametrize("directory", ["/var/log", "/var/cache/apt", "/var/lib/apt/lists"])
+def test_gateway_image_has_no_leftovers_of_its_installation(run: Callable[..., Container], directory: str) -> None:
+    search = ["find", directory, "-type", "f"]
+    left = {*output_of(run(image_of("GATEWAY_IMAGE"), search)).split()}
+    assert left <= {*output_of(run(image_of("PYTHON_IMAGE"), search)).split()}
 
 
 def test_pipeline_image_has_the_parsed_manifest(run: Callable[..., Container]) -> None:

@@ -38,7 +38,7 @@ def test_the_old_file_answers_before_the_first_build_parquet_after_it_and_the_fi
 
     # The backend of phase 1, while no build of phase 1 has run: it answers from the old file.
     old.run("stop", "dagster-daemon", "dagster-webserver")
-    new.run("up", "--detach", "--wait", "--no-deps", "backend")
+    new.up("--no-deps", "backend")
     assert new.snapshot() is None
     assert answers(new) == expected
     before = last_refresh(new)
@@ -54,7 +54,7 @@ def test_the_old_file_answers_before_the_first_build_parquet_after_it_and_the_fi
     code, listing = new.exec("dagster-daemon", "ls", "/opt/dagster/dagster_home/data")
     assert code == 0
     assert sorted(listing.split()) == ["analytics.duckdb", "analytics.duckdb.lock", "parquet"]
-    old.run("up", "--detach", "--wait", "--no-deps", "backend")
+    old.up("--no-deps", "backend")
     assert old.snapshot() is None
     assert answers(old) == expected
     assert last_refresh(old) > before

@@ -54,7 +54,7 @@ def test_two_users_see_only_their_own_rows(stack):
 
 
 def test_who_has_no_token_gets_nothing(stack):
-    answer = httpx.get(stack.url("backend", 8000) + "/api/analytics/datasets")
+    answer = httpx.get(stack.url("gateway", 8000) + "/api/analytics/datasets")
     assert answer.status_code == 401
     assert set(answer.json()["error"]) == {"code", "message", "hint"}
 
@@ -158,9 +158,6 @@ def test_reads_during_a_build(stack):
 
 
 def test_the_api_recovers_after_reads_and_builds_collided(stack):
-    def ready():
-        return httpx.get(stack.url("backend", 8000) + "/health/ready", timeout=10).status_code == 200
-
-    wait_for(ready, "the API is ready", seconds=60, details=lambda: stack.logs("backend"))
+    wait_for(stack.ready, "the API is ready", seconds=60, details=lambda: stack.logs("backend"))
     with stack.api() as api:
         assert len(api.get("/api/analytics/datasets").json()["datasets"]) == len(DATASETS)

@@ -27,7 +27,7 @@ def target(stack: Stack) -> Target:
     else:
         source = InContainer(stack.container("backend").id, "/app/data/parquet") if stack.phase == 1 else None
     return Target(
-        stack.url("backend", 8000),
+        stack.url("gateway", 8000),
         {user: stack.token(user, all_rows=user == 0) for user in USERS},
         source,
         Decimal(stack.psql("SELECT sum(balance) FROM accounts")),

@@ -1,0 +1,120 @@
+"""The server's process: what its clients see of SIGTERM and of Ctrl-C."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from backend.filepaths import REPO_ROOT
+from tests.e2e.stack import wait_for
+
+from .api import QUERY, SECRET, assert_error, bearer
+from .marts import USERS
+
+START_SECONDS = 60
+BODY = b'{"queries": [{"dataset": "dim_categories"}]}'
+
+
+class Process:
+    """``python -m backend.server`` on ``store``, on a port that the kernel picks."""
+
+    def __init__(self, store, directory, *, drain_seconds):
+        (directory / "jwt_secret").write_text(SECRET)
+        self.log = directory / "log"
+        environment = {
+            **{name: value for name, value in os.environ.items() if name != "DUCKDB_PATH"},
+            "PARQUET_DIR": str(store.root),
+            "SECRETS_DIR": str(directory),
+            "API_DRAIN_SECONDS": str(drain_seconds),
+        }
+        with self.log.open("w") as log:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "backend.server", "--port", "0"],
+                cwd=REPO_ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        said = wait_for(
+            lambda: re.search(r"running on http://127\.0\.0\.1:(\d+)", self.log.read_text()),
+            "the server runs",
+            seconds=START_SECONDS,
+            details=self.log.read_text,
+        )
+        self.port = int(said[1])
+
+    def get(self, path):
+        """On a connection of its own."""
+        return httpx.get(f"http://127.0.0.1:{self.port}{path}", headers=bearer(), timeout=30)
+
+    def accepts(self):
+        with socket.socket() as connection:
+            return connection.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@pytest.fixture
+def start(store, tmp_path):
+    started = []
+
+    def start(**options):
+        started.append(Process(store, tmp_path, **options))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.popen.kill()
+        process.popen.wait()
+
+
+def half_a_request(process):
+    """A POST whose body has still to come: the server is at it until then."""
+    connection = socket.create_connection(("127.0.0.1", process.port), timeout=30)
+    head = ["POST /api/analytics/query HTTP/1.1", "Host: api", f"Authorization: {bearer()['Authorization']}"]
+    head += ["Content-Type: application/json", f"Content-Length: {len(BODY)}", "Expect: 100-continue"]
+    connection.sendall("\r\n".join([*head, "", ""]).encode())
+    assert b"100 Continue" in connection.recv(1000)  # it is being worked on
+    return connection
+
+
+def the_rest(connection):
+    connection.sendall(BODY)
+    with connection, connection.makefile("rb") as answer:
+        return answer.read()
+
+
+def test_after_sigterm_it_says_that_it_is_not_ready_serves_on_and_finishes_what_it_was_asked(start):
+    process = start(drain_seconds=5)
+    assert process.get("/health/ready").status_code == 200
+    slow = half_a_request(process)
+    process.popen.send_signal(signal.SIGTERM)
+    wait_for(lambda: process.get("/health/ready").status_code == 503, "it says that it is draining", seconds=5)
+    process.popen.send_signal(signal.SIGTERM)  # a second one cuts nothing short
+    assert_error(process.get("/health/ready"), 503, "draining")
+    assert process.get("/health/live").status_code == 200
+    assert {row["user_id"] for row in process.get(QUERY).json()["rows"]} == {USERS[0]}
+
+    wait_for(lambda: not process.accepts(), "it accepts no more", seconds=30)
+    assert process.popen.poll() is None
+    answer = the_rest(slow)
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert b'"dataset":"dim_categories"' in answer
+    assert process.popen.wait(timeout=30) == 0
+
+
+def test_ctrl_c_waits_for_no_drain_but_finishes_what_it_was_asked(start):
+    process = start(drain_seconds=3600)
+    slow = half_a_request(process)
+    process.popen.send_signal(signal.SIGINT)
+    wait_for(lambda: not process.accepts(), "it accepts no more", seconds=30)
+    assert the_rest(slow).startswith(b"HTTP/1.1 200 OK")
+    assert process.popen.wait(timeout=30) == 0
+
+
+def test_ctrl_c_ends_a_drain(start):
+    process = start(drain_seconds=3600)
+    process.popen.send_signal(signal.SIGTERM)
+    wait_for(lambda: process.get("/health/ready").status_code == 503, "it says that it is draining", seconds=30)
+    process.popen.send_signal(signal.SIGINT)
+    assert process.popen.wait(timeout=30) == 0
