@@ -60,28 +60,24 @@ class Move:
         return [*(() if ready and not building else self._bring_the_marts()), *self._switch()]
 
     def _bring_the_marts(self) -> list[Step]:
-        between_stores = 0 not in (self.origin, self.target)
         storage, source = (self.site.storage(phase) for phase in (self.target, self.origin))
-        pause = Step("pause-builds", "Wait for the build under way, if any, and stop the Dagster daemon", self._pause)
-        if between_stores:
-            copy = f"the snapshots of {source} to {storage}, compared with their checksums"
-            steps = [
-                Step("seed", f"Copy {copy}, while builds go on", self._take_over),
-                pause,
-                Step("catch-up", "Copy what was published meanwhile", self._take_over),
-            ]
-        elif self.target == 0:
-            steps = [pause, Step("refresh-file", "Write what is served into the phase-0 file", self._refresh_file)]
+        seed = []
+        if self.target == 0:
+            bring = Step("refresh-file", "Write what is served into the phase-0 file", self._refresh_file)
+        elif self.origin == 0:
+            bring = Step("first-snapshot", f"Build, and publish Parquet beside the file in {storage}", self._build)
         else:
-            steps = [
-                pause,
-                Step("first-snapshot", f"Build and publish a snapshot in {storage}, beside the file", self._build),
-            ]
+            copy = f"Copy the snapshots of {source} to {storage}, checksums compared"
+            seed = [Step("seed", f"{copy}, while builds go on", self._take_over)]
+            bring = Step("catch-up", "Copy what was published meanwhile", self._take_over)
         return [
             Step("storage", f"Give {storage} to the user of the services", self._prepare_storage),
-            *steps,
-            Step("rehearse", f"Start a backend of phase {self.target} without traffic, and compare", self._rehearse),
-        ]  # fmt: skip
+            *seed,
+            Step("rehearse", f"Start a backend of phase {self.target} that gets no traffic", self._rehearse),
+            Step("pause-builds", "Wait for the build under way, if any, and stop the Dagster daemon", self._pause),
+            bring,
+            Step("compare", "Compare its answers with those of the backend that serves", self._compare),
+        ]
 
     def _switch(self) -> list[Step]:
         return [
@@ -168,33 +164,36 @@ class Move:
     def _rehearse(self) -> str:
         name = self.site.one_off_name(_REHEARSAL)
         self.site.shell.output(self.site.compose.run(self.target, BACKEND, name=name, detach=True))
-        try:
-            rehearsed = self._healthy(lambda: self.site.engine.one_off(name))
-            serving = [backend for backend in self.site.observe().of(BACKEND, self.origin) if backend.ready]
-            if not serving:
-                return f"a backend of phase {self.target} becomes healthy; none of phase {self.origin} to compare with"
-            return self._compare(self.site.answers(serving[0]), self.site.answers(rehearsed))
-        finally:
-            if rehearsal := self.site.engine.one_off(name):
-                self.site.engine.remove(rehearsal)
+        self._healthy(lambda: self.site.engine.one_off(name))
+        return "it is healthy"
 
-    def _compare(self, old: dict[str, dict[str, object]], new: dict[str, dict[str, object]]) -> str:
-        differing = sorted(
+    def _compare(self) -> str:
+        rehearsed = self.site.engine.one_off(self.site.one_off_name(_REHEARSAL))
+        serving = [backend for backend in self.site.observe().of(BACKEND, self.origin) if backend.ready]
+        if rehearsed is None:
+            raise StepFailed("the backend without traffic is gone", hint="run this again")
+        if not serving:
+            self.site.engine.remove(rehearsed)
+            return f"no backend of phase {self.origin} serves: there is nothing to compare with"
+        old, new = self.site.answers(serving[0]), self.site.answers(rehearsed)
+        self.site.engine.remove(rehearsed)
+        differing = [
             name
-            for name in {*old["datasets"], *new["datasets"]}
+            for name in sorted({*old["datasets"], *new["datasets"]})
             if old["datasets"].get(name) != new["datasets"].get(name)
-        )
+        ]
         if differing:
             raise StepFailed(
                 f"phases {self.origin} and {self.target} answer differently for {', '.join(differing)}",
                 hint="`make verify` shows how they differ",
             )
-        if None not in (old["snapshot"], new["snapshot"]) and old["snapshot"] != new["snapshot"]:
+        snapshots = {found["snapshot"] for found in (old, new)} - {None}
+        if len(snapshots) != 1 or (new["snapshot"] is None) != (self.target == 0):
             raise StepFailed(
                 f"phase {self.origin} serves snapshot {old['snapshot']}, phase {self.target} {new['snapshot']}",
                 hint="run this again",
             )
-        return f"{len(new['datasets'])} datasets are answered alike, from snapshot {new['snapshot'] or old['snapshot']}"
+        return f"{len(new['datasets'])} datasets are answered alike, from snapshot {snapshots.pop()}"
 
     def _start_backend(self) -> str:
         observed = self.site.observe()

@@ -242,7 +242,7 @@ _CHECKS = [
     _Check(
         "data", _ready, "a snapshot or the file is served, undamaged", "`make logs`; build anew, or roll the data back"
     ),
-    _Check("builds", _builds, "known", "`make logs`"),
+    _Check("builds", _builds, "none, or one that the move waits for", "`make logs`"),
     _Check("images", _images, "all images of phase {target} are in the engine", "`make images`"),
     _Check("secrets", _secrets, "a file each, not empty, in a directory closed to others", "`make secrets`"),
     _Check("ports", _ports, "free, or the stack's own", "end what uses them, or set PORT and DAGSTER_PORT"),

@@ -34,7 +34,7 @@ def overview(site: Site) -> RenderableType:
             container.name,
             "" if container.phase is None else str(container.phase),
             f"{container.state} {container.health}".strip(),
-            "\n".join(map(str, container.mounts)),
+            "\n".join(str(mount) for mount in container.mounts if not mount.target.startswith("/run/secrets/")),
         )
         for container in site.engine.containers()
     ]
