@@ -16,6 +16,7 @@ import pytest
 
 from backend.errors import ConfigError
 from backend.filepaths import REPO_ROOT
+from deploy.pipeline.source import check_source
 from deploy.source import load, traffic
 from deploy.source.generate import generate
 from deploy.source.settings import Source, SourceUnavailable
@@ -193,6 +194,57 @@ def test_the_reader_can_do_nothing_else_even_when_it_asks_to_write(reader, state
 def test_the_reader_gets_into_no_other_database(postgres, database):
     with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
         connect_reader(postgres, database)
+
+
+@pytest.fixture
+def as_reader(seeded, postgres, tmp_path, monkeypatch):
+    """The environment of a build; returns how to become another user, by name and password."""
+    monkeypatch.setenv("DBT_TARGET", "postgres")
+    monkeypatch.setenv("SOURCE_HOST", postgres.host)
+    monkeypatch.setenv("SOURCE_PORT", str(postgres.port))
+    monkeypatch.setenv("SOURCE_DB", DATABASE)
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
+
+    def become(user, password):
+        monkeypatch.setenv("SOURCE_USER", user)
+        (tmp_path / "source_reader_password").write_text(password)
+
+    become("analytics_reader", postgres.reader_password)
+    return become
+
+
+def test_check_source_proves_that_the_reader_reads_all_and_can_write_to_none(as_reader, postgres):
+    place = f"analytics_reader at {postgres.host}:{postgres.port}/{DATABASE}"
+    assert check_source(sorted(SCHEMAS)) == f"{place} can read all 7 tables, and can write to none"
+
+
+def test_check_source_refuses_who_may_write(as_reader, seeded):
+    with seeded.connect() as owner:
+        owner.execute("GRANT UPDATE (amount) ON budgets TO analytics_reader")
+        try:
+            with pytest.raises(SourceUnavailable, match=r"may write: table budgets \("):
+                check_source(sorted(SCHEMAS))
+        finally:
+            owner.execute("REVOKE UPDATE (amount) ON budgets FROM analytics_reader")
+    as_reader("finance_owner", seeded.password)
+    with pytest.raises(SourceUnavailable, match=r"may write: table accounts, .*, table users, schema public \("):
+        check_source(sorted(SCHEMAS))
+
+
+def test_check_source_names_the_table_that_can_not_be_read(as_reader, seeded):
+    with seeded.connect() as owner:
+        owner.execute("REVOKE SELECT ON transfers FROM analytics_reader")
+        try:
+            with pytest.raises(SourceUnavailable, match="permission denied for table transfers") as caught:
+                check_source(sorted(SCHEMAS))
+        finally:
+            owner.execute("GRANT SELECT ON transfers TO analytics_reader")
+    assert "SELECT on the tables" in caught.value.hint
+    with pytest.raises(SourceUnavailable, match=r'relation "public\.nowhere" does not exist'):
+        check_source(["nowhere"])
+    as_reader("analytics_reader", "wrong")
+    with pytest.raises(SourceUnavailable, match="password authentication failed"):
+        check_source(sorted(SCHEMAS))
 
 
 def test_a_wrong_password_is_refused_and_explained(postgres):

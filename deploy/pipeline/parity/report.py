@@ -74,9 +74,11 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Left out, or whether any mart differs."""
+        """Whether any mart differs; unknown where there is none."""
         if self.reason is not None:
             return Verdict.LEFT_OUT
+        if not self.marts:
+            return Verdict.UNKNOWN
         return Verdict.DIFFERENT if any(mart.kinds for mart in self.marts) else Verdict.EQUAL
 
 
@@ -99,7 +101,8 @@ class Report:
         verdicts = {comparison.verdict for comparison in self.comparisons}
         if Verdict.DIFFERENT in verdicts:
             return Verdict.DIFFERENT
-        return Verdict.EQUAL if self.reason is None and Verdict.EQUAL in verdicts else Verdict.UNKNOWN
+        known = self.reason is None and Verdict.EQUAL in verdicts and Verdict.UNKNOWN not in verdicts
+        return Verdict.EQUAL if known else Verdict.UNKNOWN
 
     @property
     def exit_code(self) -> int:

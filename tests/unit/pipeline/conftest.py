@@ -8,7 +8,7 @@ from deploy.pipeline.build import Outcome
 from deploy.source.generate import generate
 from deploy.source.load import seed_embedded
 
-from .driver import Place, Recording
+from .driver import Place, Recording, cli
 
 BUY = """
     INSERT INTO transactions
@@ -81,6 +81,21 @@ def refused(once, published):
         (root / "message").write_text(caught.value.message)
 
     return Place(once("pipeline_refused", make), published.parsed)
+
+
+@pytest.fixture(scope="session")
+def phase_0(once, published):
+    """A full build of the source of ``published`` by the command, without a snapshot store. Read only."""
+
+    def make(root):
+        place = Place(root, root / "target")
+        shutil.copyfile(published.source, place.source)
+        result = cli(place, "build", PARQUET_DIR=None)
+        assert result.returncode == 0, result.stdout + result.stderr
+        (root / "output").write_text(result.stdout)
+
+    root = once("pipeline_phase_0", make)
+    return Place(root, root / "target")
 
 
 def copied(place, root):

@@ -3,11 +3,14 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import duckdb
 
+from backend.filepaths import REPO_ROOT
 from backend.snapshots import SnapshotStore
 from deploy.pipeline.build import Outcome, run_build
 from deploy.pipeline.dbt import Dbt, NodeResult
@@ -98,6 +101,24 @@ class Place:
         """What lies where only a build in progress leaves something."""
         building = self.store.root / "building"
         return [*building.iterdir(), *self.root.glob(f"{self.file.name}*")]
+
+
+def cli(place, *arguments, **variables):
+    """``python -m deploy.pipeline`` in the place's environment, with these variables changed (None: unset)."""
+    return python(place, "-m", "deploy.pipeline", *arguments, **variables)
+
+
+def python(place, *arguments, **variables):
+    environment = {"PYTHONPATH": str(REPO_ROOT), **place.environment, **variables}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={name: value for name, value in environment.items() if value is not None},
+        cwd=REPO_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,9 @@
 import os
-import shutil
-import subprocess
-import sys
 
 import duckdb
 import pytest
 
-from backend.filepaths import REPO_ROOT
-
-from .driver import Place
-
-
-def cli(place, *arguments, **variables):
-    environment = {"PYTHONPATH": str(REPO_ROOT), **place.environment, **variables}
-    return subprocess.run(
-        [sys.executable, "-m", "deploy.pipeline", *arguments],
-        env={name: value for name, value in environment.items() if value is not None},
-        cwd=REPO_ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+from .driver import cli
 
 
 def assert_refused(result, *texts):
@@ -84,21 +66,6 @@ def test_rollback_to_a_damaged_snapshot_is_refused(place, two):
 @pytest.mark.parametrize("command", [("snapshots",), ("rollback-data", "--snapshot", "x")])
 def test_without_a_store_it_says_what_to_set(place, command):
     assert_refused(cli(place, *command, PARQUET_DIR=None), "PARQUET_DIR is not set", ".env_example")
-
-
-@pytest.fixture(scope="module")
-def phase_0(once, published):
-    """A full build by the command without a snapshot store, in the place it returns."""
-
-    def make(root):
-        place = Place(root, root / "target")
-        shutil.copyfile(published.source, place.source)
-        result = cli(place, "build", PARQUET_DIR=None)
-        assert result.returncode == 0, result.stdout + result.stderr
-        (root / "output").write_text(result.stdout)
-
-    root = once("pipeline_phase_0", make)
-    return Place(root, root / "target")
 
 
 def test_phase_0_builds_tables_in_the_shared_file(phase_0, published):

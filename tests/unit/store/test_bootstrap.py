@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from datetime import UTC, datetime
 from threading import Event, Thread
 
 import duckdb
@@ -7,7 +8,7 @@ import pytest
 
 from backend.manifest import Column, MartSpec
 from backend.scripts import bootstrap_duckdb
-from backend.scripts.bootstrap_duckdb import refresh_duckdb_file, write_duckdb_file
+from backend.scripts.bootstrap_duckdb import legacy_snapshot_id, refresh_duckdb_file, write_duckdb_file
 from backend.snapshots import SnapshotStore
 
 from .marts import NAMES, ROWS, publish
@@ -69,6 +70,22 @@ def test_rows_order_types_and_comments_are_those_of_the_marts(store, file):
         assert columns == [(column.name, column.type, column.description) for column in COLUMNS]
     tables = read(file, "SELECT table_name, comment FROM duckdb_tables() WHERE schema_name = 'main'")
     assert dict(tables) == {s.name: s.description for s in SPECS}
+
+
+def test_the_file_says_of_which_snapshot_it_is_and_is_as_old_as_that(store, file):
+    publish(store, 1)
+    refresh_duckdb_file(store, file)
+    first = legacy_snapshot_id(file), datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    publish(store, 2)
+    refresh_duckdb_file(store, file)
+    second = legacy_snapshot_id(file), datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    assert [first, second] == [(manifest.id, manifest.created_at) for manifest in store.manifests()]
+
+
+def test_a_file_that_a_phase_0_build_wrote_says_of_none(file):
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("CREATE TABLE dim_one AS SELECT 1")
+    assert legacy_snapshot_id(file) is None
 
 
 def test_it_replaces_the_file_its_log_and_what_a_killed_writer_left(store, file):
