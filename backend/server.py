@@ -13,10 +13,6 @@ from fastapi import FastAPI
 
 from backend.app import create_app
 
-# Longer than a proxy keeps an idle connection: the side that sends requests has to be the one that closes it, or it
-# may send one into a connection that is just being closed.
-_KEEP_ALIVE_SECONDS = 75
-
 
 class Server(uvicorn.Server):
     """After SIGTERM it says that it is not ready and serves on; only ``drain_seconds`` later it accepts no more.
@@ -25,9 +21,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: FastAPI, *, host: str, port: int) -> None:
-        super().__init__(
-            uvicorn.Config(app, host=host, port=port, timeout_keep_alive=_KEEP_ALIVE_SECONDS, log_config=None)
-        )
+        super().__init__(uvicorn.Config(app, host=host, port=port, log_config=None))
         self._state = app.state
         self._drained_at = float("inf")
 

@@ -106,6 +106,19 @@ class Stack:
         (found,) = self.engine.containers.list(all=True, filters={"label": label})
         return found
 
+    def backends(self):
+        """The replicas that run."""
+        label = [f"com.docker.compose.project={self.project}", "com.docker.compose.service=backend"]
+        return self.engine.containers.list(filters={"label": label})
+
+    def add_backend(self):
+        """One more replica, with the configuration of now, beside those that run; healthy."""
+        before = self.backends()
+        scale = f"backend={len(before) + 1}"
+        self.run("up", "--detach", "--wait", "--no-deps", "--no-recreate", "--scale", scale, "backend")
+        (new,) = [container for container in self.backends() if container not in before]
+        return new
+
     def containers(self):
         found = self.engine.containers.list(all=True, filters={"label": f"com.docker.compose.project={self.project}"})
         return {container.labels["com.docker.compose.service"]: container for container in found}

@@ -1,0 +1,129 @@
+"""The gateway: backends come and go behind it, and clients don't notice. See deploy/decisions/0009-gateway.md."""
+
+import json
+
+import httpx
+import pytest
+
+from backend.snapshots import SnapshotStore
+from tests.unit.backend.marts import publish
+
+from .load import GET, QUERIES, Load
+from .stack import wait_for
+
+REPLACEMENTS = 3
+STOP_SECONDS = 75
+
+
+@pytest.fixture(scope="module")
+def stack(start_stack):
+    """Phase 2 without what builds: the snapshot is there already."""
+    return start_stack(
+        2,
+        services=("gateway",),
+        before=lambda stack: publish(SnapshotStore(stack.parquet_host_dir), 1),
+    )
+
+
+@pytest.fixture(autouse=True)
+def one_backend(stack):
+    """However many the test before left."""
+    stack.up("--no-deps", "--no-recreate", "--scale", "backend=1", "backend")
+
+
+def assert_envelope(answer, status, code):
+    assert answer.status_code == status, answer.text
+    assert answer.headers["Content-Type"] == "application/json"
+    assert set(answer.json()) == {"error"}
+    assert set(answer.json()["error"]) == {"code", "message", "hint"}
+    assert answer.json()["error"]["code"] == code
+
+
+def test_replacing_the_backend_start_first_fails_no_request(stack):
+    gateway = stack.container("gateway").id
+    replaced = set()
+    with Load(stack) as load:
+        for _ in range(REPLACEMENTS):
+            (old,) = stack.backends()
+            stack.add_backend()
+            old.stop(timeout=STOP_SECONDS)
+            assert old.wait()["StatusCode"] == 0
+            old.remove()
+            replaced.add(old.id)
+            load.go_on()
+    assert load.failures == []
+    assert len(replaced) == REPLACEMENTS
+    assert stack.container("gateway").id == gateway
+
+
+def test_the_same_load_sees_a_backend_that_is_recreated_and_reads_why(stack):
+    """The control: without a second replica there is a gap. What clients get in it is an envelope, never less."""
+    with Load(stack) as load:
+        stack.up("--no-deps", "--force-recreate", "backend")
+        load.go_on()
+    assert load.failures
+    for failure in load.failures:
+        assert isinstance(failure, httpx.Response), repr(failure)
+        assert_envelope(failure, *((502, "bad_gateway") if failure.status_code == 502 else (503, "no_backend")))
+        assert int(failure.headers["Retry-After"]) > 0
+
+
+def test_one_of_two_backends_killed_fails_no_request(stack):
+    """Answers that had begun would be cut short; these are written at once."""
+    for _ in range(2):
+        victim, _ = stack.backends()[0], stack.add_backend()
+        with Load(stack) as load:
+            victim.kill("SIGKILL")
+            load.go_on()
+        victim.remove()
+        assert load.failures == []
+
+
+def test_a_lone_backend_is_asked_while_it_drains_and_says_so_itself(stack):
+    stack.environment["API_DRAIN_SECONDS"] = "3600"
+    try:
+        stack.up("--no-deps", "--force-recreate", "backend")
+    finally:
+        del stack.environment["API_DRAIN_SECONDS"]
+    (backend,) = stack.backends()
+    backend.kill("SIGTERM")
+    wait_for(lambda: not stack.ready(), "it drains", seconds=30)
+    with Load(stack) as load, stack.api() as api:
+        load.go_on()
+        assert_envelope(api.get("/health/ready"), 503, "draining")
+    assert load.failures == []
+    backend.remove(force=True)
+
+
+def test_what_the_gateway_says_itself_is_an_envelope(stack):
+    (backend,) = stack.backends()
+    backend.kill("SIGKILL")
+    wait_for(lambda: not stack.ready(), "nobody is there", seconds=30)
+    with stack.api() as api:
+        answer = api.get(GET)
+    assert_envelope(answer, 503, "no_backend")
+    assert int(answer.headers["Retry-After"]) > 0
+    backend.remove()
+
+
+def test_bodies_pass_as_they_are_also_where_they_fit_no_buffer(stack):
+    with stack.api() as api:
+        (alone, _) = api.post("/api/analytics/query", json={"queries": QUERIES}).json()["results"]
+        large = json.dumps({"queries": [QUERIES[0]] * 20}) + " " * 300_000
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip"}
+        answer = api.post("/api/analytics/query", content=large, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert "Content-Encoding" not in answer.headers
+    assert len(answer.content) == int(answer.headers["Content-Length"]) > 65536
+    assert [result["rows"] for result in answer.json()["results"]] == [alone["rows"]] * 20
+
+
+def test_the_backend_reaches_nothing_but_the_gateway(stack):
+    """On its network there is no way out, while the gateway, which is published, has one."""
+
+    def has_default_route(service):
+        routes = stack.exec(service, "cat", "/proc/net/route")[1].splitlines()[1:]
+        return any(route.split()[1] == "00000000" for route in routes)
+
+    assert not has_default_route("backend")
+    assert has_default_route("gateway")
