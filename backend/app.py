@@ -13,6 +13,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -91,11 +92,11 @@ def _add_health(app: FastAPI) -> None:
     unavailable: dict[int | str, dict[str, Any]] = {503: {"model": problems.ErrorEnvelope}}
 
     @app.get("/health/ready", tags=["health"], responses=unavailable)
-    def ready() -> Ready:
+    async def ready() -> Ready:
         """A query ran on the current snapshot, or on the DuckDB file while there is none."""
-        if app.state.draining:
+        if app.state.draining:  # said at once, also where every thread has a query to answer
             raise problems.draining()
-        connection = app.state.database.check()
+        connection = await run_in_threadpool(app.state.database.check)
         problem = app.state.database.status().problem
         return Ready(
             status="degraded" if problem else "ready",

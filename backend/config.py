@@ -35,5 +35,5 @@ class Settings(BaseSettings):
         default=2, ge=0, description="how long to wait for a DuckDB file that a build holds, before answering 503"
     )
     drain_seconds: float = Field(
-        default=3, ge=0, description="how long to serve on after SIGTERM, not ready, before accepting no more"
+        default=5, ge=0, description="how long to serve on after SIGTERM, not ready, before accepting no more"
     )

@@ -312,15 +312,26 @@ def test_replicas_of_the_backend_can_stand_side_by_side(services):
     assert all("ipv4_address" not in (network or {}) for network in services["backend"]["networks"].values())
 
 
+def gateway_seconds(setting):
+    """Every value of a setting of the gateway."""
+    configuration = (REPO_ROOT / "deploy/images/gateway/haproxy.cfg").read_text(encoding="utf-8")
+    return [int(found) for found in re.findall(rf"^ +{setting} (\d+)s\b", configuration, re.MULTILINE)]
+
+
 def test_nobody_is_killed_before_the_longest_request_is_answered(services):
     """Draining, and then as long as the gateway waits for an answer."""
-    gateway = (REPO_ROOT / "deploy/images/gateway/haproxy.cfg").read_text(encoding="utf-8")
-    (longest,) = re.findall(r"^ +timeout server (\d+)s$", gateway, re.MULTILINE)
-    (finishing,) = re.findall(r"^ +hard-stop-after (\d+)s$", gateway, re.MULTILINE)
-    assert int(finishing) >= int(longest)
+    longest, _ = sorted(gateway_seconds("timeout server"))  # behind the gateway, and then within it
+    (finishing,) = gateway_seconds("hard-stop-after")
+    assert finishing >= longest
     for service, before in (("backend", Settings().drain_seconds), ("gateway", 0)):
         (minutes, seconds) = re.fullmatch(r"(?:(\d+)m)?(\d+)s", services[service]["stop_grace_period"]).groups()
-        assert int(minutes or 0) * 60 + int(seconds) > before + int(longest), service
+        assert int(minutes or 0) * 60 + int(seconds) > before + longest, service
+
+
+def test_a_backend_drains_until_the_gateway_must_have_noticed():
+    (between,) = gateway_seconds("default-server check inter")
+    (patience,) = gateway_seconds("timeout check")
+    assert Settings().drain_seconds > between + patience
 
 
 def test_the_databases_networks_lead_nowhere_else(config):

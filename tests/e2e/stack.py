@@ -111,11 +111,12 @@ class Stack:
         label = [f"com.docker.compose.project={self.project}", "com.docker.compose.service=backend"]
         return self.engine.containers.list(filters={"label": label})
 
-    def add_backend(self):
-        """One more replica, with the configuration of now, beside those that run; healthy."""
+    def add_backend(self, *, wait=True):
+        """One more replica, with the configuration of now, beside those that run; healthy, if ``wait``."""
         before = self.backends()
+        how = ("--wait",) if wait else ()
         scale = f"backend={len(before) + 1}"
-        self.run("up", "--detach", "--wait", "--no-deps", "--no-recreate", "--scale", scale, "backend")
+        self.run("up", "--detach", *how, "--no-deps", "--no-recreate", "--scale", scale, "backend")
         (new,) = [container for container in self.backends() if container not in before]
         return new
 
