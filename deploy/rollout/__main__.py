@@ -125,7 +125,8 @@ def _interrupt(number: int, _: FrameType | None) -> None:
 
 def main() -> None:
     """Run the command line; an error is two lines: what happened, and what to do."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for interruption in (signal.SIGINT, signal.SIGTERM):  # also where whoever started this ignores them
+        signal.signal(interruption, _interrupt)
     try:
         cli(standalone_mode=True)
     except BundleError as error:

@@ -172,14 +172,20 @@ def one_walk(pages: Iterable[tuple[str | None, Sequence[tuple[Any, ...]]]]) -> I
 
 
 class Clock:
-    """What one client has seen: snapshots follow each other in time, unless a rollback was announced in between."""
+    """What one client has seen: snapshots follow each other in time, unless a rollback was announced in between.
 
-    def __init__(self) -> None:
+    ``across_phases``: answers without a snapshot are phase 0's, and come and go as it does.
+    """
+
+    def __init__(self, *, across_phases: bool = False) -> None:
+        self._across_phases = across_phases
         self._last: str | None = None
         self._rollbacks = 0
 
     def saw(self, snapshot: str | None, rollbacks: Sequence[str]) -> Iterator[str]:
         """``rollbacks`` are the targets of all that were announced so far, in order; it excuses one step back."""
+        if snapshot is None and self._across_phases:
+            return
         last, self._last = self._last, snapshot
         if last is None or (snapshot is not None and snapshot >= last):
             return

@@ -32,6 +32,8 @@ class Target:
     source: HostDirectory | InContainer | None
     constant: Decimal | None = None
     timeout: float = 30  # seconds; no answer by then is a failed read
+    # Between phases 0 and 1 a cursor ends, because a file has no snapshot, and the API says so: 410.
+    across_phases: bool = False
 
 
 @dataclass
@@ -69,6 +71,7 @@ class Findings:
         self.examples: list[str] = []
         self.snapshots: dict[str | None, float] = {}
         self.walks_across_a_publish = 0
+        self.walks_ended: list[float] = []  # when a cursor was answered with 410, across phases
         self.rollbacks: list[Rollback] = []
         self.timings: list[Timing] = []
         self._lock = threading.Lock()
@@ -189,7 +192,7 @@ class Client:
     def __init__(self, readers: Readers, user: int) -> None:
         self._readers = readers
         self._findings = readers.findings
-        self._clock = checks.Clock()
+        self._clock = checks.Clock(across_phases=readers.target.across_phases)
         self._http = httpx.Client(
             base_url=readers.target.url,
             headers={"Authorization": f"Bearer {readers.target.tokens[user]}"},
@@ -209,6 +212,9 @@ class Client:
             self._findings.failure(read, f"{type(error).__name__}: {error}")
             return None
         ended = time.monotonic()
+        if answer.status_code == httpx.codes.GONE and read.cursor and self._readers.target.across_phases:
+            self._findings.walks_ended.append(ended)
+            return None
         if answer.status_code != httpx.codes.OK:
             self._findings.failure(read, f"{answer.status_code} {answer.text[:300]}")
             return None

@@ -1,0 +1,48 @@
+import pytest
+
+from deploy.rollout.compose import Config
+from deploy.rollout.phases import MOVING, PATH_VARIABLES, PHASES, Mount, phase_of
+from tests.compose.test_rendered import render
+
+
+@pytest.fixture(scope="module", params=PHASES)
+def phase(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def services(phase):
+    return render(f"phase{phase}")["services"]
+
+
+@pytest.mark.parametrize("service", MOVING)
+def test_what_the_rollout_knows_of_a_phase_is_what_the_compose_files_say(phase, services, service):
+    place = PHASES[phase][service]
+    environment = services[service]["environment"]
+    assert {name: environment[name] for name in PATH_VARIABLES if name in environment} == dict(place.variables)
+    (mount,) = services[service]["volumes"]
+    assert Mount(mount["type"], mount["target"], not mount.get("read_only", False)) == place.mount
+
+
+def test_where_the_marts_lie_is_what_the_compose_files_say(phase):
+    config = Config(render(f"phase{phase}", COMPOSE_PROJECT_NAME="ours", PARQUET_HOST_DIR="/srv/marts of ours"))
+    expected = "/srv/marts of ours" if phase == 2 else "ours_duckdb_data"
+    assert {config.storage(service, PHASES[phase][service].mount.target) for service in MOVING} == {expected}
+
+
+@pytest.mark.parametrize("service", MOVING)
+def test_a_container_is_of_the_phase_that_its_variables_and_mounts_make_it(phase, service):
+    place = PHASES[phase][service]
+    others = [Mount("bind", "/run/secrets/jwt_secret", False, "/srv/secrets")]
+    mount = Mount(place.mount.kind, place.mount.target, place.mount.writable, "/srv/marts")
+    assert phase_of(service, {**place.variables, "PATH": "/bin"}, [*others, mount]) == phase
+
+
+@pytest.mark.parametrize("service", MOVING)
+def test_a_container_with_another_variable_mount_or_access_is_of_no_phase(phase, service):
+    place = PHASES[phase][service]
+    mount = place.mount
+    assert phase_of(service, {**place.variables, "DUCKDB_PATH": "/elsewhere.duckdb"}, [mount]) is None
+    assert phase_of(service, place.variables, []) is None
+    assert phase_of(service, place.variables, [Mount(mount.kind, "/elsewhere", mount.writable)]) is None
+    assert phase_of(service, place.variables, [Mount(mount.kind, mount.target, not mount.writable)]) is None
