@@ -38,6 +38,7 @@ NOT_SETTINGS = {
     "PIP_CERT": "the host's own; CA_BUNDLE is where it is not set",
     "SSL_CERT_FILE": "the host's own; CA_BUNDLE is where it is not set",
     "TMPDIR": "the host's own",
+    "TOKEN": "the rollout's, for a script in a backend's container",
     "USER": "the host's own",
     "PHASE": "make's argument; .env names the phase in COMPOSE_FILE",
     "USER_ID": "make's argument, for one command",
