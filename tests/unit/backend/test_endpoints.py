@@ -6,6 +6,7 @@ import pytest
 
 from backend.api.analytics import models
 from backend.app import Ready
+from backend.scripts.bootstrap_duckdb import refresh_duckdb_file
 
 from .api import QUERY, assert_error, bearer, open_api
 from .marts import ROWS_PER_USER, SPECS, USERS, publish
@@ -161,6 +162,15 @@ def test_the_file_has_no_snapshot_and_its_own_refresh_time(duckdb_file):
     assert datetime.fromisoformat(response.json()["last_refresh"]).timestamp() == pytest.approx(
         duckdb_file.stat().st_mtime, abs=1e-3
     )
+
+
+def test_the_way_back_to_the_file_changes_neither_the_refresh_time_nor_the_datasets(store, client, tmp_path):
+    file = tmp_path / "analytics.duckdb"
+    refresh_duckdb_file(store, file)
+    back, _ = open_api(duckdb_path=file)
+    before, after = (api.get("/api/analytics/datasets", headers=bearer(1)).json() for api in (client, back))
+    assert after["last_refresh"] == before["last_refresh"]
+    assert {d["id"] for d in after["datasets"]} == {d["id"] for d in before["datasets"]}
 
 
 def test_ready_means_that_a_query_ran(any_client):
