@@ -50,7 +50,7 @@ up:  ## Start PHASE=0, 1 or 2 (default 2); returns when the API answers from rea
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory images
 	@$(COMPOSE) up --detach --remove-orphans --wait --wait-timeout 300 gateway dagster-webserver
-	@timeout 60 sh -c 'until $(PY) -c "import sys, urllib.request; urllib.request.urlopen(sys.argv[1])" "$$0" 2>/dev/null; do sleep 0.2; done' "http://$$($(COMPOSE) port gateway 8000)/health/ready"
+	@timeout 300 sh -c 'until $(PY) -c "import sys, urllib.request; urllib.request.urlopen(sys.argv[1])" "$$0" 2>/dev/null; do sleep 0.2; done' "http://$$($(COMPOSE) port gateway 8000)/health/ready"
 	@echo "Phase $(PHASE): API http://$$($(COMPOSE) port gateway 8000), Dagster http://$$($(COMPOSE) port dagster-webserver 3000)"
 
 down:  ## Stop the containers, keep the data

@@ -91,7 +91,7 @@ class Stack:
         services = services or self.services
         self.run("up", "--detach", "--wait", "--wait-timeout", str(START_SECONDS), *services)
         if {"backend", "gateway"} & set(services):
-            wait_for(self.ready, "the gateway has found the backend", seconds=30, details=self.logs)
+            wait_for(self.ready, "the API answers through the gateway", seconds=START_SECONDS, details=self.logs)
 
     def down(self):
         self.run("down", "--volumes", "--remove-orphans", "--timeout", "5", check=False)
