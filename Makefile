@@ -124,9 +124,9 @@ e2e:  ## Tests against real containers
 	@deploy/setup.sh
 	@set -a && . .cache/images.env && $(PY) -m pytest tests/e2e tests/chaos/e2e
 
-soak:  ## Readers against builds, refused builds and rollbacks for MINUTES=10, with a report
+soak:  ## Readers, PACE=0.01 seconds between reads, against builds and rollbacks for MINUTES=10, with a report
 	@deploy/setup.sh
-	@set -a && . .cache/images.env && SOAK_MINUTES=$(or $(MINUTES),10) $(PY) -m pytest -q tests/e2e/reader/soak.py
+	@set -a && . .cache/images.env && SOAK_MINUTES=$(or $(MINUTES),10) SOAK_PACE=$(or $(PACE),0.01) $(PY) -m pytest -q tests/e2e/reader/soak.py
 
 chaos:  ## Every fault many times (FAULTS=name SEED=n narrow it), with a report
 	@deploy/setup.sh

@@ -89,7 +89,10 @@ class Generations:
         return self._files.resident_bytes
 
     def scrub(self) -> None:
-        """Compare the files of what is served with its manifest, and remember what is wrong with them."""
+        """Compare the files of what is served with its manifest, and remember what is wrong with them.
+
+        Where they are what is read, for want of memory, they are read no more.
+        """
         current = self._current
         if current is None or not current.immutable:
             return
@@ -99,6 +102,9 @@ class Generations:
                 snapshot.verify()
         except _UNREADABLE as error:
             found = error
+        if found and not current.resident:
+            self.discard(current)  # the next request opens it anew, finds the same, and takes the one before
+            return
         with self._lock:
             if self._current is not current:
                 return

@@ -44,9 +44,10 @@ class Rollback:
     began: float = field(default_factory=time.monotonic)
     seen: float | None = None
 
-    def answered(self, snapshot: str | None, at: float) -> None:
-        if snapshot == self.target and at > self.began:
-            self.seen = min(at, self.seen or at)
+    def answered(self, snapshot: str | None, timing: Timing) -> None:
+        # One that was asked before may be of the target too, from when that was served the last time.
+        if snapshot == self.target and timing.at - timing.seconds > self.began:
+            self.seen = min(timing.at, self.seen or timing.at)
 
     @property
     def seconds(self) -> float | None:
@@ -93,7 +94,7 @@ class Findings:
             self.timings.append(timing)
             self.snapshots.setdefault(snapshot, timing.at)
             if read.cursor is None and self.rollbacks:
-                self.rollbacks[-1].answered(snapshot, timing.at)
+                self.rollbacks[-1].answered(snapshot, timing)
 
     def announce_rollback(self, target: str) -> Rollback:
         with self._lock:

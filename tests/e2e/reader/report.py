@@ -52,6 +52,7 @@ def summary(operations: Operations, *, minutes: float) -> dict[str, Any]:
     return {
         "minutes": round(minutes, 1),
         "reads": {"all": findings.reads.total(), **dict(sorted(findings.reads.items()))},
+        "reads per second": round(findings.reads.total() / minutes / 60),
         "walks across a publish": findings.walks_across_a_publish,
         "snapshots seen": len(findings.snapshots),
         "builds": {

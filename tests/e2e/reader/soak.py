@@ -16,8 +16,8 @@ from .meanwhile import readers_of
 MINUTES = float(os.environ.get("SOAK_MINUTES", "10"))
 OUTPUT = REPO_ROOT / "tests" / "e2e" / "output"
 IDLE_READS = 300  # after each build, to compare with
-PACE_SECONDS = 0.01  # of each client, between an answer and its next question: as fast as two cores allow
-BACK_AND_FORTH = 5  # rollbacks of the data and of that, in each round
+PACE_SECONDS = float(os.environ.get("SOAK_PACE", "0.01"))  # of each client, between an answer and its next question
+BACK_AND_FORTH = 20  # rollbacks of the data and of that, in each round
 
 
 @pytest.mark.timeout(MINUTES * 60 + 1_800)

@@ -158,6 +158,17 @@ def test_a_mart_too_large_for_memory_is_never_served_damaged(store, harm):
     assert ready(client)["status"] == "degraded"
 
 
+def test_a_mart_too_large_for_memory_that_rots_without_a_write_is_served_until_it_is_found(store):
+    """The disk gives back other bytes, and nothing else tells."""
+    publish(store, 2)
+    client, database = open_api(parquet_dir=store.root, **BIG)
+    assert served(client) == 2
+    rotten(store)
+    database._generations.scrub()
+    assert served(client) == 1
+    assert ready(client)["status"] == "degraded"
+
+
 def test_a_mart_too_large_for_memory_that_changes_while_it_is_read(store):
     publish(store, 2)
     database = Database(Settings(**BIG), parquet_dir=store.root, duckdb_path=None)

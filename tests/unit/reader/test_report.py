@@ -46,6 +46,17 @@ def test_answers_during_a_rollback_are_neither(operations):
     assert found["seconds from a rollback's command to the first answer"]["p50"] == 0.2
 
 
+def test_a_rollback_is_seen_by_who_asked_after_its_command(operations):
+    rollback = Rollback("1", began=4.0)
+    operations.findings.rollbacks.append(rollback)
+    operations.findings.answered(READ, "1", Timing(4.2, 0.3))
+    assert rollback.seen is None, "that one was asked when the snapshot was served the last time"
+    operations.findings.answered(READ, "2", Timing(4.4, 0.1))
+    operations.findings.answered(READ, "1", Timing(4.6, 0.1))
+    operations.findings.answered(READ, "1", Timing(4.5, 0.1))
+    assert rollback.seen == 4.5
+
+
 def test_what_went_wrong_is_in_the_report(operations):
     operations.findings.failure(READ, "503 no")
     operations.findings.violations(READ, ("a row came twice",))
