@@ -47,13 +47,17 @@ def assert_kept(readers):
     assert (findings.failed, findings.violated) == (0, 0), "\n".join(findings.examples)
 
 
-@pytest.fixture(scope="module")
-def old(start_stack):
-    """A stack in phase 0, in which nothing builds by itself: a build locks the API out there."""
-    stack = start_stack(0)
+def settled(stack):
+    """Nothing builds by itself any more: in phase 0 a build locks the API out."""
     stack.stop_schedule()
     wait_for(lambda: unfinished_runs(stack) == 0, "the first run has ended", seconds=400)
     return stack
+
+
+@pytest.fixture(scope="module")
+def old(start_stack):
+    """A stack in phase 0."""
+    return settled(start_stack(0))
 
 
 def unfinished_runs(stack):
@@ -163,10 +167,7 @@ STEPS = (
 @pytest.fixture(scope="module")
 def parquet(start_stack):
     """A stack in phase 1."""
-    stack = start_stack(1)
-    stack.stop_schedule()
-    wait_for(lambda: unfinished_runs(stack) == 0, "the first run has ended", seconds=400)
-    return stack
+    return settled(start_stack(1))
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ def instructions():
     found, part, step, commands = [], "", "", []
     text = RUNBOOK.read_text(encoding="utf-8")
     for heading, title, language, block in re.findall(
-        r"^(##+) (.+)$|^```(bash|text)\n(.*?)^```", text, re.DOTALL | re.MULTILINE
+        r"^(##+) ([^\n]+)$|^```(bash|text)\n(.*?)^```", text, re.DOTALL | re.MULTILINE
     ):
         if heading:
             part, step = (title, "") if heading == "##" else (part, title)
