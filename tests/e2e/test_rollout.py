@@ -17,6 +17,7 @@ from backend.filepaths import REPO_ROOT
 
 from .reader.clients import Readers
 from .reader.meanwhile import target, traffic
+from .reader.queries import ALL_ROWS, BATCHES, SINGLE, WALKS, Read
 from .reader.report import percentile
 from .rollout.builder import builds_of
 from .rollout.operator import Operator, instructions
@@ -24,15 +25,31 @@ from .stack import wait_for
 
 OUTPUT = REPO_ROOT / "tests" / "e2e" / "output"
 CLIENTS, PACE_SECONDS = 16, 0.2  # 50 requests a second and more, wherever an answer takes less than a tenth of one
+SCALE = "0.1"  # of the source: what is measured here is the way, not the amount
 IDLE_READS = 300
 pytestmark = pytest.mark.timeout(3_600)
+
+
+def light_round(user, chance):
+    """One of everything, in an order of its own: many small requests rather than few large ones."""
+    batch = "the bank's books" if user == ALL_ROWS else "one user's books"
+    walks = () if user == ALL_ROWS else WALKS["one user"]
+    reads = [
+        Read("listing", user),
+        Read("dataset", user, (SINGLE[0],)),
+        *(Read("rows", user, (query,)) for query in SINGLE),
+        Read("batch", user, BATCHES[batch], batch),
+        *(Read("page", user, (query,)) for query in walks),
+    ]
+    chance.shuffle(reads)
+    return iter(reads)
 
 
 @contextmanager
 def readers_through(stack):
     """Clients whose every answer is judged by itself: no phase or store is known to them."""
     asked = replace(target(stack), source=None, across_phases=True)
-    with traffic(stack), Readers(asked, clients=CLIENTS, pace=PACE_SECONDS) as readers:
+    with traffic(stack), Readers(asked, clients=CLIENTS, pace=PACE_SECONDS, rounds=light_round) as readers:
         yield readers
 
 
@@ -57,7 +74,7 @@ def settled(stack):
 @pytest.fixture(scope="module")
 def old(start_stack):
     """A stack in phase 0."""
-    return settled(start_stack(0))
+    return settled(start_stack(0, settings={"SOURCE_SCALE": SCALE}))
 
 
 def unfinished_runs(stack):
@@ -70,10 +87,11 @@ def test_the_runbook_up_down_and_up_again_without_a_failed_request(old, capsys):
     book = instructions()
     up, down, for_good = ([i for i in book if i.part == part] for part in ("Up", "Down", "For good"))
     assert len(up) + len(down) + len(for_good) == len(book)
+    again = [instruction for instruction in up if "promote" in instruction.command]  # the reports are fresh still
     moves = []
     with readers_through(old) as readers, builds_of(old) as builder:
         more_reads(readers)
-        for instruction in (*up, *down, *up):
+        for instruction in (*up, *down, *again):
             before_move(instruction, old, builder)
             began = time.monotonic()
             operator.follow(instruction)
@@ -167,7 +185,7 @@ STEPS = (
 @pytest.fixture(scope="module")
 def parquet(start_stack):
     """A stack in phase 1."""
-    return settled(start_stack(1))
+    return settled(start_stack(1, settings={"SOURCE_SCALE": SCALE}))
 
 
 @pytest.fixture(scope="module")

@@ -110,14 +110,19 @@ class Findings:
             self.examples.append(text[:1_000])
 
 
+Round = Callable[[int, random.Random], Iterator[Read]]
+
+
 class Readers:
     """``clients`` threads that read ``target`` from entering the block to leaving it, ``pace`` seconds between reads.
 
-    The last of them reads pages so slowly that a snapshot is published between two of them.
+    The last of them reads pages so slowly that a snapshot is published between two of them. ``rounds`` makes what each
+    of the others asks again and again.
     """
 
-    def __init__(self, target: Target, *, clients: int = 9, pace: float = 0.1) -> None:
+    def __init__(self, target: Target, *, clients: int = 9, pace: float = 0.1, rounds: Round | None = None) -> None:
         self.target = target
+        self._round = rounds or repertoire
         self.findings = Findings()
         self._pace = pace
         self._done = threading.Event()
@@ -149,7 +154,7 @@ class Readers:
         user = USERS[number % len(USERS)]
         client = Client(self, user)
         while not self._done.is_set():
-            for read in repertoire(user, chance):
+            for read in self._round(user, chance):
                 client.walk(read) if read.kind == "page" else client.ask(read)
                 if self._done.wait(self._pace):
                     break
