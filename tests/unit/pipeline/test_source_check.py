@@ -8,10 +8,10 @@ from deploy.source.settings import SourceUnavailable
 from .driver import cli
 
 
-@pytest.mark.parametrize("parsed", [True, False])
-def test_a_source_with_all_tables_is_one_line(place, tmp_path, parsed):
+@pytest.mark.parametrize("by_image", [True, False])
+def test_a_source_with_all_tables_is_one_line(place, tmp_path, by_image):
     """Whether somebody parsed the project before, as in the image, or not."""
-    result = cli(place, "check-source", DBT_TARGET_PATH=str(place.parsed if parsed else tmp_path / "nothing"))
+    result = cli(place, "check-source", DBT_TARGET_PATH=str(place.parsed if by_image else tmp_path / "nothing"))
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"7 tables can be read from {place.source}, which is only ever opened for reading\n"
 
