@@ -98,6 +98,7 @@ def finalize(*, yes: Yes = False) -> None:
         if not yes:
             typer.confirm("Delete it?", abort=True)
         say(finalizing.finalize(site))
+    say("Finalized: nothing of phases 0 and 1 is left")
 
 
 def _checked(site: Site, phase: int) -> None:
