@@ -224,6 +224,12 @@ def whole_in_phase(operator, phase):
     assert containers == [], status
 
 
+def served_from_the_volume(stack):
+    """Whether there is one backend, and it is of phase 1."""
+    (backend,) = stack.backends()
+    return [mount["Type"] for mount in backend.attrs["Mounts"] if mount["Destination"] == "/app/data"] == ["volume"]
+
+
 def test_whatever_breaks_a_promotion_the_old_phase_serves_on(parquet, broken, full_disk):
     operator = Operator(parquet)
 
@@ -246,9 +252,17 @@ def test_whatever_breaks_a_promotion_the_old_phase_serves_on(parquet, broken, fu
         refused("rehearse failed", "no-such-program", "undoing", **broken["won't start"])
         refused("rehearse failed", "not healthy", **broken["never gets healthy"], ROLLOUT_WAIT_SECONDS="10")
         refused("seed failed", "No space left on device", PARQUET_HOST_DIR=str(full_disk))
-        # After the traffic has moved: the whole way back.
-        assert operator.run("make verify", **broken["starts no Dagster"]).returncode == 0
-        refused("resume-builds failed", "undoing", "Dagster runs in phase 1", **broken["starts no Dagster"])
+        # After the traffic has moved: the whole way back, but for Dagster, which this image starts in no phase.
+        no_dagster = broken["starts no Dagster"]
+        assert operator.run("make verify", **no_dagster).returncode == 0
+        done = operator.run("make promote PHASE=2", **no_dagster)
+        assert done.returncode != 0, done.stdout
+        assert "resume-builds failed" in done.stdout, done.stdout
+        assert "undoing" in done.stdout, done.stdout
+        assert served_from_the_volume(parquet)
+        back = operator.run("make rollback")
+        assert back.returncode == 0, back.stdout
+        whole_in_phase(operator, 1)
         more_reads(readers)
     assert_kept(readers)
     assert parquet.build("dim_users")
