@@ -31,7 +31,7 @@ def test_a_fresh_report_that_says_equal_is_good_also_after_it_was_kept():
         (kept(DIFFERENT), "says different"),
         (kept(EQUAL, reason="dbt failed"), "says unknown"),
         (kept(), "says unknown"),
-        (kept(EQUAL, minutes=61), "61 minutes old"),
+        (kept(EQUAL, minutes=61), "minutes old, at most 60"),
         (kept(EQUAL, phase=0), "of phase 0"),
     ],
 )
