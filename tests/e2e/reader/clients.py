@@ -72,7 +72,7 @@ class Findings:
         self.examples: list[str] = []
         self.snapshots: dict[str | None, float] = {}
         self.walks_across_a_publish = 0
-        self.walks_ended: list[float] = []  # when a cursor was answered with 410, across phases
+        self.walks_ended: list[tuple[float, str | None]] = []  # across phases: when a cursor ended, and its snapshot
         self.rollbacks: list[Rollback] = []
         self.timings: list[Timing] = []
         self._lock = threading.Lock()
@@ -198,6 +198,7 @@ class Client:
     def __init__(self, readers: Readers, user: int) -> None:
         self._readers = readers
         self._findings = readers.findings
+        self._walking_on: str | None = None
         self._clock = checks.Clock(across_phases=readers.target.across_phases)
         self._http = httpx.Client(
             base_url=readers.target.url,
@@ -219,7 +220,7 @@ class Client:
             return None
         ended = time.monotonic()
         if answer.status_code == httpx.codes.GONE and read.cursor and self._readers.target.across_phases:
-            self._findings.walks_ended.append(ended)
+            self._findings.walks_ended.append((ended, self._walking_on))
             return None
         if answer.status_code != httpx.codes.OK:
             self._findings.failure(read, f"{answer.status_code} {answer.text[:300]}")
@@ -240,6 +241,7 @@ class Client:
             if verdict is None:
                 return False
             pages.append((verdict.snapshot, verdict.keys))
+            self._walking_on = verdict.snapshot
             if verdict.next is None:
                 break
             if self._readers.done or (len(pages) == 1 and not pause()):
