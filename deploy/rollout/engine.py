@@ -38,8 +38,6 @@ class Container:
     state: str
     health: str
     exit_code: int
-    started_at: str
-    image: str
     mounts: tuple[Mount, ...]
     ports: Mapping[int, str]
 
@@ -69,10 +67,6 @@ class Engine:
     def version(self) -> str:
         """The engine's version."""
         return str(self._client.version()["Version"])
-
-    def storage_root(self) -> str:
-        """Where the engine keeps volumes."""
-        return str(self._client.info()["DockerRootDir"])
 
     def containers(self, service: str | None = None) -> list[Container]:
         """Containers of the project's services, stopped ones included, oldest first."""
@@ -176,8 +170,6 @@ def _read(container: DockerContainer) -> Container:
         state=state["Status"],
         health=state.get("Health", {}).get("Status", ""),
         exit_code=state["ExitCode"],
-        started_at=state["StartedAt"],
-        image=attributes["Image"],
         mounts=mounts,
         ports={
             int(port.split("/")[0]): f"{bindings[0]['HostIp']}:{bindings[0]['HostPort']}"

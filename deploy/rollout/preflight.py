@@ -87,9 +87,9 @@ def _at_least(version: str, minimum: tuple[int, ...]) -> str:
 
 def _phase(site: Site, target: int) -> str:
     observed = site.observe()
-    if observed.serving == {target - 1} and observed.phase in (target - 1, None):
+    if observed.phase == target - 1:
         return str(observed)
-    if target in observed.serving and observed.serving <= {target - 1, target} and site.journal.unfinished():
+    if observed.serving and observed.serving <= {target - 1, target} and site.journal.unfinished():
         return f"a move that was interrupted: {observed}"
     raise _Unfit(str(observed))
 
@@ -114,19 +114,11 @@ def _ready(site: Site, _: int) -> str:
 
 
 def _space(site: Site, target: int) -> str:
-    daemon = site.engine.containers(DAEMON)[-1]
-    place = PHASES[daemon.phase or 0][DAEMON]
-    file = place.variables.get("LEGACY_DUCKDB_PATH") or place.variables["DUCKDB_PATH"]
+    backend = site.one(BACKEND)  # of what is served; the daemon is stopped while a move is interrupted
+    place = PHASES[backend.phase or 0][BACKEND]
     root = place.variables.get("PARQUET_DIR", f"{place.mount.target}/parquet")
-    # Where the daemon runs it sees the marts; where it was stopped, by a move that was interrupted, the backend does.
-    if not daemon.running:
-        daemon = site.one(BACKEND)
-        place = PHASES[daemon.phase or 0][BACKEND]
-        root, file = (
-            place.variables.get("PARQUET_DIR", f"{place.mount.target}/parquet"),
-            place.variables.get("DUCKDB_PATH", ""),
-        )
-    size, free = map(int, site.engine.execute(daemon, "python", "-c", _SIZES, root, file).split())
+    file = place.variables.get("DUCKDB_PATH", "")
+    size, free = map(int, site.engine.execute(backend, "python", "-c", _SIZES, root, file).split())
     if target == 2:  # noqa: PLR2004 - the phase with a directory of the host's
         free = shutil.disk_usage(_existing(site.parquet_host_dir)).free
     keep = int(site.config(target).variable(DAEMON, "SNAPSHOTS_KEEP") or 0)

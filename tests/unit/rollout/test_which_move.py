@@ -23,8 +23,6 @@ def containers(service, *phases):
             state="exited" if stopped else "running",
             health="" if stopped else "healthy",
             exit_code=0,
-            started_at="",
-            image="",
             mounts=(),
             ports={},
         )
