@@ -57,15 +57,16 @@ class Compose:
         return self._command(phase, "stop", service)
 
     def run(
-        self, phase: int, service: str, *command: str, name: str, volume: str = "", detach: bool = False
+        self, phase: int, service: str, *command: str, name: str = "", volume: str = "", detach: bool = False
     ) -> Command:
         """A container of its own, as the phase has the service, which gets no traffic.
 
         It is gone when it ends, unless it is detached: then its last words are worth reading.
         """
+        naming = ("--name", name) if name else ()
         volumes = ("--volume", volume) if volume else ()
         ending = ("--detach",) if detach else ("--rm", "--no-TTY")
-        return self._command(phase, "run", "--no-deps", *ending, "--name", name, *volumes, service, *command)
+        return self._command(phase, "run", "--no-deps", *ending, *naming, *volumes, service, *command)
 
     def _command(self, phase: int, *arguments: str) -> Command:
         return Command(("docker", "compose", "--profile", "*", *arguments), {"COMPOSE_FILE": self.files_of(phase)})

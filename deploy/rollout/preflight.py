@@ -185,8 +185,7 @@ def _gateway(site: Site, _: int) -> str:
 
 
 def _source(site: Site, target: int) -> str:
-    name = site.one_off_name("source")
-    command = site.compose.run(max(target, 1), DAEMON, *PIPELINE, "check-source", name=name)
+    command = site.compose.run(target, DAEMON, *PIPELINE, "check-source")
     return site.shell.output(command).strip().rsplit("\n", 1)[-1]
 
 

@@ -67,7 +67,7 @@ def read(site: Site) -> Kept | None:
 def make(site: Site, phase: int) -> Kept:
     """Compare anew while the stack is in ``phase``, and keep the report. Raises CommandFailed without a report."""
     # Phase 1 has what phase 0 has, and can be given what phase 0 lacks.
-    command = site.compose.run(max(phase, 1), DAEMON, *PIPELINE, "verify", name=site.one_off_name("verify"))
+    command = site.compose.run(max(phase, 1), DAEMON, *PIPELINE, "verify")
     try:
         said = site.shell.output(command)
     except CommandFailed as error:
