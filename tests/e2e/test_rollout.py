@@ -9,6 +9,7 @@ import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -231,38 +232,51 @@ def served_from_the_volume(stack):
     return [mount["Type"] for mount in backend.attrs["Mounts"] if mount["Destination"] == "/app/data"] == ["volume"]
 
 
-def test_whatever_breaks_a_promotion_the_old_phase_serves_on(parquet, broken, full_disk):
+def report_of(operator):
+    """Where the parity report lies."""
+    return operator.directory / operator.stack.project / "parity.json"
+
+
+def assert_refused(operator, *says, command="make promote PHASE=2", **environment):
+    """The command fails and says why; all of phase 1 is as it was."""
+    done = operator.run(command, **environment)
+    assert done.returncode != 0, done.stdout
+    for text in says:
+        assert text in done.stdout, done.stdout
+    whole_in_phase(operator, 1)
+
+
+def test_a_full_disk_ends_a_promotion_before_anything_has_changed(parquet, full_disk):
     operator = Operator(parquet)
-
-    def refused(*says, command="make promote PHASE=2", **environment):
-        done = operator.run(command, **environment)
-        assert done.returncode != 0, done.stdout
-        for text in says:
-            assert text in done.stdout, done.stdout
-        whole_in_phase(operator, 1)
-
     with readers_through(parquet) as readers:
+        operator.succeeds("make verify")
+        assert_refused(operator, "seed failed", "No space left on device", PARQUET_HOST_DIR=str(full_disk))
+    assert_kept(readers)
+
+
+def test_whatever_breaks_a_promotion_the_old_phase_serves_on(parquet, broken):
+    operator = Operator(parquet)
+    refused = partial(assert_refused, operator)
+    with readers_through(parquet) as readers:
+        report_of(operator).unlink(missing_ok=True)
         refused("no report", "`make verify`")
         lossy = broken["loses a row"]
         refused("Parity: different", "fct_transactions: 1 in the old, 0 in the new", command="make verify", **lossy)
         refused("the last report says different", **lossy)
-        good = operator.run("make verify")
-        assert good.returncode == 0, good.stdout
+        operator.succeeds("make verify")
         refused("the last report is of another image", **lossy)
         refused("minutes old, at most", ROLLOUT_PARITY_MAX_AGE_MINUTES="0.001")
         refused("rehearse failed", "no-such-program", "undoing", **broken["won't start"])
         refused("rehearse failed", "not healthy", **broken["never gets healthy"], ROLLOUT_WAIT_SECONDS="10")
-        refused("seed failed", "No space left on device", PARQUET_HOST_DIR=str(full_disk))
         # After the traffic has moved: the whole way back, but for Dagster, which this image starts in no phase.
         no_dagster = broken["starts no Dagster"]
-        assert operator.run("make verify", **no_dagster).returncode == 0
+        operator.succeeds("make verify", **no_dagster)
         done = operator.run("make promote PHASE=2", **no_dagster)
         assert done.returncode != 0, done.stdout
         assert "resume-builds failed" in done.stdout, done.stdout
         assert "undoing" in done.stdout, done.stdout
         assert served_from_the_volume(parquet)
-        back = operator.run("make rollback")
-        assert back.returncode == 0, back.stdout
+        operator.succeeds("make rollback")
         whole_in_phase(operator, 1)
         more_reads(readers)
     assert_kept(readers)
@@ -281,27 +295,24 @@ def test_a_promotion_killed_at_every_step_in_turn_goes_on_and_so_does_a_rollback
 
     lock = operator.directory / parquet.project / "lock"
     with readers_through(parquet) as readers:
-        assert operator.run("make verify").returncode == 0
+        operator.succeeds("make verify")
         assert "undoing" in killed("catch-up", "promote", "--phase", "2", by=signal.SIGINT)
         whole_in_phase(operator, 1)
         # Halfway up, and back.
         killed("start-backend", "promote", "--phase", "2")
         wait_for(lambda: lockfile.holder(lock) is None, "the lock is free", seconds=300)
-        back = operator.run("make rollback")
-        assert back.returncode == 0, back.stdout
+        operator.succeeds("make rollback")
         whole_in_phase(operator, 1)
         # Halfway up, again and again, each time one step further.
         for step in STEPS:
             killed(step, "promote", "--phase", "2")
         wait_for(lambda: lockfile.holder(lock) is None, "the lock is free", seconds=300)
-        done = operator.run("make promote PHASE=2")
-        assert done.returncode == 0, done.stdout
+        operator.succeeds("make promote PHASE=2")
         whole_in_phase(operator, 2)
         # Halfway down, and on.
         killed("start-backend", "rollback")
         wait_for(lambda: lockfile.holder(lock) is None, "the lock is free", seconds=300)
-        back = operator.run("make rollback")
-        assert back.returncode == 0, back.stdout
+        operator.succeeds("make rollback")
         whole_in_phase(operator, 1)
         more_reads(readers)
     assert_kept(readers)

@@ -73,13 +73,17 @@ class Operator:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=COMMAND_SECONDS,
         )  # fmt: skip
 
+    def succeeds(self, command, **environment):
+        """What a command printed that has to succeed."""
+        done = self.run(command, **environment)
+        assert done.returncode == 0, f"{command}\n{done.stdout}"
+        return done.stdout
+
     def follow(self, instruction):
         """A command of the runbook, which has to do and to print what stands there."""
-        done = self.run(instruction.command)
-        assert done.returncode == 0, f"{instruction.step}: {instruction.command}\n{done.stdout}"
-        absent = missing(instruction.expected, done.stdout)
-        assert absent is None, f"{instruction.step}: no line {absent!r} in its place in:\n{done.stdout}"
-        return done.stdout
+        printed = self.succeeds(instruction.command)
+        absent = missing(instruction.expected, printed)
+        assert absent is None, f"{instruction.step}: no line {absent!r} in its place in:\n{printed}"
 
     def killed_at(self, step, *command, by=signal.SIGKILL):
         """Start a command of the rollout, and end it as soon as it has begun that step; its exit code and output."""
