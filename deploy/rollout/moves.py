@@ -112,7 +112,6 @@ class Move:
             return container if container.state == "exited" else None
 
         container = wait_for(ended, "storage-init has ended", seconds=self._wait, found=lambda: "it still runs")
-        assert container is not None  # noqa: S101 - for mypy: wait_for returns what is true
         if container.exit_code:
             raise StepFailed(
                 f"preparing {self.site.storage(self.target)} failed:\n{self.site.engine.last_words(container)}",
@@ -213,7 +212,7 @@ class Move:
         def settled() -> Container | None:
             container = find()
             last[:] = [container] if container else []
-            return container if container is None or container.ready or not container.running else None
+            return container if container and (container.ready or not container.running) else None
 
         try:
             container = wait_for(
@@ -224,8 +223,8 @@ class Move:
             raise StepFailed(
                 f"a backend of phase {self.target} is not healthy: {error.message}\n{said}", hint=error.hint
             ) from error
-        if container is None or not container.ready:
-            said = self.site.engine.last_words(container) if container else "it is gone"
+        if not container.ready:
+            said = self.site.engine.last_words(container)
             raise StepFailed(f"a backend of phase {self.target} did not stay up:\n{said}", hint="mend what it names")
         return container
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
@@ -17,13 +17,13 @@ class TimedOut(BundleError):
     """What was waited for did not come."""
 
 
-def wait_for(condition: Callable[[], T], what: str, *, seconds: float, found: Callable[[], str]) -> T:
+def wait_for(condition: Callable[[], T | None], what: str, *, seconds: float, found: Callable[[], str]) -> T:
     """The first true value of ``condition()``. Raises TimedOut, with what ``found`` says, after so many seconds."""
     retrying = Retrying(
         retry=retry_if_result(lambda value: not value), stop=stop_after_delay(seconds), wait=wait_fixed(_EVERY_SECONDS)
     )
     try:
-        return retrying(condition)
+        return cast("T", retrying(condition))
     except RetryError:
         raise TimedOut(
             f"waited {seconds:g} s until {what}, found: {found()}", hint="mend it, or raise ROLLOUT_WAIT_SECONDS"
