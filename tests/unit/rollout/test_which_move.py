@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from deploy.rollout import preflight
 from deploy.rollout.engine import Container
 from deploy.rollout.phases import BACKEND, DAEMON, WEBSERVER
 from deploy.rollout.rollout import Refused, promotion, way_back
@@ -119,3 +120,21 @@ def test_where_the_target_serves_and_the_origin_builds_no_more_the_marts_stay_wh
     assert names(promotion(site([1, 2], ["~1"], unfinished=(1, 2)), 2)) == SWITCH
     # But while the origin's builds may publish, what the target has may be out of date.
     assert names(promotion(site([1, 2], [1]), 2))[:2] == ["storage", "seed"]
+
+
+@pytest.mark.parametrize(
+    ("here", "verdict"),
+    [
+        (site([1], [1]), "ok"),
+        (site([1], ["~1"], unfinished=(1, 2)), "ok"),
+        (site([1, 2], ["~1"], unfinished=(1, 2)), "ok"),
+        (site([2], [2], unfinished=(1, 2)), "ok"),
+        (site([1], ["~1"]), "failed"),
+        (site([1, 2], [1]), "failed"),
+        (site([0], [0]), "failed"),
+        (site([], [1], unfinished=(1, 2)), "failed"),
+    ],
+)
+def test_preflight_wants_all_of_the_phase_before_or_a_move_that_was_interrupted(here, verdict):
+    (check,) = [check for check in preflight._CHECKS if check.name == "phase"]
+    assert preflight._made(check, here, 2).verdict == verdict
