@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from rich.console import Group, RenderableType
@@ -65,7 +66,7 @@ def _served(site: Site) -> list[str]:
 
 def watch(site: Site) -> None:
     """The overview, anew every two seconds, until Ctrl-C."""
-    with Live(overview(site), console=console, auto_refresh=False) as live:
+    with suppress(KeyboardInterrupt), Live(overview(site), console=console, auto_refresh=False) as live:
         while True:
             time.sleep(_EVERY_SECONDS)
             live.update(overview(site), refresh=True)

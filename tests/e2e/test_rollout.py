@@ -102,6 +102,8 @@ def test_the_runbook_up_down_and_up_again_without_a_failed_request(old, capsys):
                 if old.phase:
                     builder.go_on()
                 more_reads(readers, 100)
+        assert operator.run("make finalize", answer="n\n").returncode != 0
+        assert f"{old.project}_duckdb_data" in {volume.name for volume in old.engine.volumes.list()}
         for instruction in for_good:
             operator.follow(instruction)
         more_reads(readers, 100)
@@ -237,6 +239,11 @@ def report_of(operator):
     return operator.directory / operator.stack.project / "parity.json"
 
 
+def lock_of(operator):
+    """The file that the one who changes the stack holds."""
+    return operator.directory / operator.stack.project / "lock"
+
+
 def assert_refused(operator, *says, command="make promote PHASE=2", **environment):
     """The command fails and says why; all of phase 1 is as it was."""
     done = operator.run(command, **environment)
@@ -265,6 +272,13 @@ def test_whatever_breaks_a_promotion_the_old_phase_serves_on(parquet, broken):
         refused("the last report says different", **lossy)
         operator.succeeds("make verify")
         refused("the last report is of another image", **lossy)
+        before = operator.journal()
+        assert "1. storage: " in operator.succeeds("make promote PHASE=2 DRY_RUN=1")
+        assert operator.journal() == before
+        with lockfile.held(lock_of(operator), "Ada's rollout", wait=0):
+            refused("Ada's rollout")
+            refused("Ada's rollout", command="make rollback")
+        assert operator.watched(looks=3) == 0
         refused("minutes old, at most", ROLLOUT_PARITY_MAX_AGE_MINUTES="0.001")
         refused("rehearse failed", "no-such-program", "undoing", **broken["won't start"])
         refused("rehearse failed", "not healthy", **broken["never gets healthy"], ROLLOUT_WAIT_SECONDS="10")
@@ -293,7 +307,7 @@ def test_a_promotion_killed_at_every_step_in_turn_goes_on_and_so_does_a_rollback
         assert code != 0, output
         return output
 
-    lock = operator.directory / parquet.project / "lock"
+    lock = lock_of(operator)
     with readers_through(parquet) as readers:
         operator.succeeds("make verify")
         assert "undoing" in killed("catch-up", "promote", "--phase", "2", by=signal.SIGINT)

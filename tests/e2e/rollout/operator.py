@@ -2,10 +2,12 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 
 from backend.filepaths import REPO_ROOT
@@ -66,10 +68,10 @@ class Operator:
             "ROLLOUT_WAIT_SECONDS": str(wait_seconds),
         }
 
-    def run(self, command, **environment):
+    def run(self, command, *, answer="y\n", **environment):
         """What a command of the runbook did; it is answered with yes whatever it asks."""
         return subprocess.run(
-            command.split(), cwd=REPO_ROOT, env=self.environment | environment, input="y\n", text=True, check=False,
+            command.split(), cwd=REPO_ROOT, env=self.environment | environment, input=answer, text=True, check=False,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=COMMAND_SECONDS,
         )  # fmt: skip
 
@@ -106,6 +108,27 @@ class Operator:
             process.kill()
         assert step in self.begun()[before:], output
         return process.returncode, output
+
+    def watched(self, looks):
+        """Watch the status, on a terminal, until it was shown so many times; then Ctrl-C. Its exit code."""
+        terminal, screen = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deploy.rollout", "status", "--watch"], cwd=REPO_ROOT, env=self.environment,
+            stdin=subprocess.DEVNULL, stdout=screen, stderr=screen,
+        )  # fmt: skip
+        os.close(screen)
+        shown = b""
+        try:
+            while shown.count(b"Phase: ") < looks:
+                shown += os.read(terminal, 65_536)
+            process.send_signal(signal.SIGINT)
+            with suppress(OSError):  # how a terminal says that nobody writes to it any more
+                while os.read(terminal, 65_536):
+                    pass
+            return process.wait(timeout=60)
+        finally:
+            process.kill()
+            os.close(terminal)
 
     def journal(self):
         files = list(self.directory.glob("*/journal.jsonl"))
