@@ -15,7 +15,7 @@ from tests.e2e.stack import wait_for
 FAULTS: list[Fault] = []
 
 
-def _fault(name: str, *, full: int, fast: int, **options: object) -> Callable:
+def _fault(name: str, *, fast: int, full: int = 4, **options: object) -> Callable:
     def register(inject: Callable[[ContainerSite], Ended]) -> Callable:
         FAULTS.append(Fault(name, "containers", lambda site, _dice, _turn: inject(site), full, fast, **options))
         return inject
@@ -40,7 +40,7 @@ def _failed(site: ContainerSite, run_id: str, *says: str) -> Ended:
     return Ended("run failed", message[:300])
 
 
-@_fault("SIGKILL of the daemon's container mid-build", full=2, fast=0)
+@_fault("SIGKILL of the daemon's container mid-build", fast=0)
 def daemon_killed(site):
     run_id, directory = _begun(site)
     wait_for(lambda: any(directory.glob("*.parquet")), "a mart is written", seconds=120)
@@ -50,7 +50,7 @@ def daemon_killed(site):
     return Ended("run failed")
 
 
-@_fault("docker pause of the daemon mid-build, another one builds", full=2, fast=1)
+@_fault("docker pause of the daemon mid-build, another one builds", fast=1)
 def daemon_paused(site):
     run_id, _ = _begun(site)
     daemon = site.stack.container("dagster-daemon")
@@ -72,7 +72,7 @@ def daemon_paused(site):
     return Ended("LockHeld, then published", said[-300:], site.rows)
 
 
-@_fault("SIGKILL of PostgreSQL mid-read", full=2, fast=1)
+@_fault("SIGKILL of PostgreSQL mid-read", fast=1)
 def postgres_killed(site):
     """A lock on one of the tables holds the landing in the middle."""
     site.other_state()
@@ -88,7 +88,7 @@ def postgres_killed(site):
     return ended
 
 
-@_fault("SIGKILL of the backend's container under load", full=3, fast=1)
+@_fault("SIGKILL of the backend's container under load", fast=1, full=8)
 def backend_killed(site):
     """The kernel's signal rather than ``docker kill``, after which the engine would not start it again."""
     backend = site.stack.container("backend")
@@ -102,7 +102,7 @@ def _unballasted(site: ContainerSite) -> None:
     (site.root / "ballast").unlink(missing_ok=True)
 
 
-@_fault("disk full (tmpfs) under the daemon", full=2, fast=1, heal=_unballasted, site="tmpfs")
+@_fault("disk full (tmpfs) under the daemon", fast=1, heal=_unballasted, site="tmpfs")
 def disk_full(site):
     free = os.statvfs(site.root)
     with (site.root / "ballast").open("wb") as ballast:
@@ -120,7 +120,7 @@ def _remount(site: ContainerSite, how: str) -> None:
 
 @_fault(
     "read-only file system under the daemon",
-    full=2, fast=1, heal=lambda site: _remount(site, "rw"), site="tmpfs",
+    fast=1, heal=lambda site: _remount(site, "rw"), site="tmpfs",
 )  # fmt: skip
 def read_only(site):
     _remount(site, "ro")

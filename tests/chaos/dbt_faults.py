@@ -14,7 +14,7 @@ FAULTS: list[Fault] = []
 STOCK = re.compile(r"\{% materialization external.*?\{% endmaterialization %\}", re.DOTALL)
 
 
-def _fault(name: str, inject: Callable[[DbtSite], Ended], *, full: int = 1, fast: int = 0) -> None:
+def _fault(name: str, inject: Callable[[DbtSite], Ended], *, full: int = 4, fast: int = 0) -> None:
     FAULTS.append(Fault(name, "dbt", lambda site, _dice, _turn: inject(site), full, fast))
 
 
@@ -44,7 +44,7 @@ _fault(
     _source(
         "UPDATE accounts SET balance = balance + 0.01 WHERE account_id = 1", "test assert_balances_agree_with_movements"
     ),
-    full=2, fast=1,
+    fast=1,
 )  # fmt: skip
 _fault(
     "dbt test fails: duplicate key",
@@ -60,7 +60,6 @@ _fault(
 _fault(
     "SQL error while running",
     _project(USERS, "    email,", f"    case when {BOOM} then email end as email,", "boom"),
-    full=2,
 )
 _fault("SQL that does not parse", _project(USERS, "from users", "frm users", "dim_users"))
 _fault("model that refers to nothing", _project(USERS, "stg_finance__users", "stg_finance__nobody", "stg_finance__nob"))
@@ -166,5 +165,5 @@ def _wait_for_marts(site: DbtSite, build: Build) -> None:
     )  # fmt: skip
 
 
-FAULTS.append(Fault("SIGKILL of dbt", "dbt", _kill_dbt, 4, 1))
-FAULTS.append(Fault("SIGKILL of the pipeline under its dbt", "dbt", _kill_pipeline, 4, 0))
+FAULTS.append(Fault("SIGKILL of dbt", "dbt", _kill_dbt, 8, 1))
+FAULTS.append(Fault("SIGKILL of the pipeline under its dbt", "dbt", _kill_pipeline, 8, 0))

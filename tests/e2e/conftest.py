@@ -1,4 +1,3 @@
-import hashlib
 import os
 import subprocess
 import uuid
@@ -12,9 +11,10 @@ from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 from backend.filepaths import REPO_ROOT
 
 from .reference import Reference
-from .stack import Stack, wait_for
+from .stack import CHECKOUT, Stack, alone, wait_for
 
 os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
+_RUN = pytest.StashKey()
 
 
 def pytest_configure(config):
@@ -22,11 +22,14 @@ def pytest_configure(config):
     for line in (REPO_ROOT / ".cache" / "images.env").read_text().splitlines():
         name, _, value = line.partition("=")
         os.environ.setdefault(name, value)
-    checkout = hashlib.sha256(str(REPO_ROOT).encode()).hexdigest()[:12]
-    os.environ.setdefault("BACKEND_IMAGE", f"parquet-marts/backend:test-{checkout}")
-    os.environ.setdefault("PIPELINE_IMAGE", f"parquet-marts/pipeline:test-{checkout}")
-    os.environ.setdefault("GATEWAY_IMAGE", f"parquet-marts/gateway:test-{checkout}")
+    for name in ("backend", "pipeline", "gateway"):
+        os.environ.setdefault(f"{name.upper()}_IMAGE", f"parquet-marts/{name}:test-{CHECKOUT}")
     os.environ.setdefault("COMPOSE_BAKE", "false")
+    # Once, though two conftest.py have this hook.
+    if _RUN not in config.stash and not hasattr(config, "workerinput"):
+        run = config.stash[_RUN] = alone()
+        run.__enter__()
+        config.add_cleanup(lambda: run.__exit__(None, None, None))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -82,6 +85,7 @@ def postgres(images, tmp_path_factory):
     secrets.chmod(0o755)
     container = (
         DockerContainer(os.environ["POSTGRES_IMAGE"])
+        .with_name(f"test-{CHECKOUT}-{uuid.uuid4().hex[:10]}")
         .with_env("POSTGRES_DB", "finance")
         .with_env("POSTGRES_PASSWORD_FILE", "/run/secrets/postgres_password")
         .with_volume_mapping(str(secrets), "/run/secrets", "ro")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -16,9 +18,11 @@ import httpx
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 from testcontainers.compose import DockerCompose
 
-from backend import auth
+from backend import auth, lockfile
 from backend.filepaths import REPO_ROOT
 
+CHECKOUT = hashlib.sha256(str(REPO_ROOT).encode()).hexdigest()[:12]
+"""Part of the name of all that tests of this checkout make in the engine: another one's is its own business."""
 SCALE = "0.25"
 START_SECONDS = 300  # from nothing to the first answer, images built, on a machine that others use as well
 RUN_SECONDS = 400
@@ -41,11 +45,33 @@ def wait_for(condition, what, *, seconds, every=0.2, details=lambda: ""):
         raise TimedOut(f"{what}: not within {seconds} s. {details()}") from None
 
 
+@contextmanager
+def alone():
+    """The only run of this checkout's tests of containers. Raises LockHeld where there is one already."""
+    with lockfile.held(REPO_ROOT / ".cache" / "e2e.lock", "a run of the end-to-end tests", wait=0):
+        _sweep()
+        yield
+
+
+def _sweep():
+    """Take away what a run that was killed has left in the engine."""
+    ours = f"test-{CHECKOUT}-"
+    engine = docker.from_env()
+    for container in engine.containers.list(all=True, ignore_removed=True):
+        if container.name.startswith(ours):
+            container.remove(force=True, v=True)
+    for kind in (engine.networks, engine.volumes):
+        for left in kind.list():
+            if left.name.startswith(ours):
+                left.remove(**({"force": True} if kind is engine.volumes else {}))
+    engine.close()
+
+
 @dataclass
 class Stack:
     directory: Path
     phase: int
-    project: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:10]}")
+    project: str = field(default_factory=lambda: f"test-{CHECKOUT}-{uuid.uuid4().hex[:10]}")
     services: tuple[str, ...] = ("gateway", "dagster-webserver")
     settings: dict[str, str] = field(default_factory=dict)
 
