@@ -122,7 +122,7 @@ unit:  ## Tests without containers
 
 e2e:  ## Tests against real containers
 	@deploy/setup.sh
-	@set -a && . .cache/images.env && $(PY) -m pytest tests/e2e tests/chaos/e2e
+	@set -a && . .cache/images.env && $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/e2e tests/chaos/e2e
 
 soak:  ## Readers, PACE=0.01 seconds between reads, against builds and rollbacks for MINUTES=10, with a report
 	@deploy/setup.sh

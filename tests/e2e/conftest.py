@@ -2,12 +2,12 @@ import os
 import subprocess
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
+from backend import lockfile
 from backend.filepaths import REPO_ROOT
 
 from .reference import Reference
@@ -34,10 +34,11 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session", autouse=True)
 def images():
-    built = subprocess.run(
-        ["docker", "compose", "-f", "compose/base.yaml", "build", "--quiet"],
-        cwd=REPO_ROOT, capture_output=True, text=True, check=False, timeout=900,
-    )  # fmt: skip
+    with lockfile.held(REPO_ROOT / ".cache" / "images.lock", "the tests' images", wait=900):
+        built = subprocess.run(
+            ["docker", "compose", "-f", "compose/base.yaml", "build", "--quiet"],
+            cwd=REPO_ROOT, capture_output=True, text=True, check=False, timeout=900,
+        )  # fmt: skip
     assert built.returncode == 0, built.stderr[-3000:]
 
 
@@ -102,5 +103,6 @@ def postgres(images, tmp_path_factory):
 
 
 def pytest_collection_modifyitems(items):
-    # A broken image fails everything else, so look at the images first.
-    items.sort(key=lambda item: Path(item.path).name != "test_images.py")
+    # A broken image fails everything else, so look at the images first; then begin with what takes longest.
+    first = ("test_images.py", "test_rollout.py", "test_rollout_faults.py")
+    items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))

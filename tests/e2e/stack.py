@@ -242,6 +242,11 @@ class Stack:
         )
         return found["runOrError"]["status"]
 
+    def unfinished_runs(self):
+        """How many runs have not ended yet."""
+        runs = self.graphql("{ runsOrError { ... on Runs { results { status } } } }")["runsOrError"]["results"]
+        return sum(run["status"] not in ("SUCCESS", "FAILURE", "CANCELED") for run in runs)
+
     def finished(self, run_id, *, meanwhile=lambda: None):
         """Status of the run once it has ended."""
 

@@ -17,7 +17,9 @@ PACE_SECONDS = 0.05  # between two reads of a client: the build shares two cores
 @pytest.fixture(scope="module", params=[0, 1, 2], ids=["phase0", "phase1", "phase2"])
 def stack(request, start_stack):
     """Up means: the first build began by itself, and the API answers from it."""
-    return start_stack(request.param)
+    stack = start_stack(request.param)
+    yield stack
+    stack.down()  # before the next one starts
 
 
 def test_eleven_datasets_are_listed_with_what_they_are(stack):

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.timeout(2 * PATIENCE_SECONDS)
 def stack(request, start_stack):
     stack = start_stack(request.param)
     stack.stop_schedule()
-    return stack
+    yield stack
+    stack.down()  # before the next one starts
 
 
 def assert_kept(findings, operations):

@@ -1,4 +1,4 @@
-"""Findings of checks that need no engine; with one, tests/e2e/test_rollout.py makes them all."""
+"""Findings of checks that need no engine; with one, tests/e2e/test_rollout_faults.py makes them all."""
 
 import shutil
 import socket
