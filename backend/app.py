@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backend import auth, logs
+from backend import auth, cors, keys, logs
 from backend.api import problems
 from backend.api.analytics import cursor, endpoints
 from backend.api.analytics.models import LastRefresh, SnapshotId
@@ -53,23 +53,25 @@ class Ready(Live):
 def create_app(
     *, settings: Settings | None = None, database: client.Database | None = None, secret: str | None = None
 ) -> FastAPI:
-    """The app; what is not given comes from the environment. Raises ConfigError when the token secret is unfit."""
+    """The app; what is not given comes from the environment. Raises ConfigError when a key is missing or unfit."""
     logs.configure()
     app = FastAPI(
         title="Analytics",
         description="Personal finance marts: every user reads their own rows.",
         lifespan=_closing_the_database,
     )
-    app.state.settings = settings or Settings()
-    app.state.secret = secret or auth.load_secret()
-    app.state.cursor_key = cursor.signing_key(app.state.secret)
+    app.state.settings = settings = settings or Settings()
+    known = keys.load(settings, secret)
+    app.state.verifier = auth.Verifier(known, audience=settings.jwt_audience, issuer=settings.jwt_issuer)
+    app.state.cursor_key = cursor.Key(known.secrets or keys.cursor_secrets())
     app.state.database = database or client.database()
-    app.state.metrics = Metrics(app.state.database)
+    app.state.metrics = Metrics(app.state.database, known)
     app.state.draining = False
     problems.install(app)
     app.include_router(endpoints.router)
     _add_health(app)
     app.add_middleware(Observed, metrics=app.state.metrics)
+    cors.install(app, settings.cors_origins)
     return app
 
 

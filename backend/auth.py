@@ -1,4 +1,4 @@
-"""Who asks: bearer tokens (JWT, HS256) signed with the secret file ``jwt_secret``.
+"""Who asks: bearer tokens (JWT), verified with the keys of ``backend.keys``.
 
 ``python -m backend.auth token --user-id 1`` prints one.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import jwt
 import typer
@@ -17,11 +17,12 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from backend import filepaths
 from backend.api.problems import ApiError
+from backend.config import Settings
 from backend.errors import ConfigError
+from backend.keys import HMAC_ALGORITHM, Keys, parse_secrets
 
 ALL_ROWS = "analytics:all"
-_ALGORITHM = "HS256"
-_MIN_SECRET_BYTES = 32  # RFC 7518, 3.2: a key of the hash output's size or larger
+_LEEWAY_SECONDS = 10  # clocks of hosts that keep time differ by less
 _USER_ID = re.compile(r"[0-9]{1,18}")
 
 _bearer = HTTPBearer(
@@ -39,56 +40,90 @@ class Principal:
     all_rows: bool
 
 
-def load_secret() -> str:
-    """The signing secret. Raises ConfigError when the file is missing, empty or too short to be one."""
-    secret = filepaths.read_secret("jwt_secret")
-    size = len(secret.encode())
-    if size < _MIN_SECRET_BYTES:
-        path = filepaths.secret_file("jwt_secret")
-        raise ConfigError(
-            f"the secret in {path} has {size} bytes, expected {_MIN_SECRET_BYTES} at least",
-            hint="delete it and run `make secrets`",
-        )
-    return secret
+@dataclass(frozen=True)
+class Verifier:
+    """Says whose a token is; ``audience`` and ``issuer`` are what it must be for and from, where they are not empty."""
+
+    keys: Keys
+    audience: str = ""
+    issuer: str = ""
+
+    async def principal(self, token: str) -> Principal:
+        """Whose token it is.
+
+        Raises ApiError: 401 when it is not a valid one, 403 when it names no user of ours, 503 when its key can't be
+        fetched.
+        """
+        try:
+            claims = await self._claims(token)
+        except jwt.ExpiredSignatureError as error:
+            raise _unauthorized("the token has expired", error="invalid_token") from error
+        except jwt.PyJWTError as error:
+            raise _unauthorized(f"the token is not valid: {error}", error="invalid_token") from error
+        subject, scope = claims["sub"], claims.get("scope", "")
+        if isinstance(subject, bool) or not _USER_ID.fullmatch(str(subject)):
+            raise ApiError(
+                403,
+                "forbidden",
+                "the token's `sub` is not a user id: expected a whole number",
+                hint="use a token issued for a user of this service",
+                headers={"WWW-Authenticate": 'Bearer error="insufficient_scope"'},
+            )
+        return Principal(int(subject), all_rows=isinstance(scope, str) and ALL_ROWS in scope.split())
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        problem: jwt.PyJWTError = jwt.InvalidTokenError("there is no key that it could be signed with")
+        for key in await self.keys.candidates(jwt.get_unverified_header(token)):
+            try:
+                claims: dict[str, Any] = jwt.decode(
+                    token,
+                    key,
+                    algorithms=[key.algorithm_name],  # of the key, never of the token
+                    audience=self.audience or None,
+                    issuer=self.issuer or None,
+                    leeway=_LEEWAY_SECONDS,
+                    # PyJWT wants sub to be text; whether it is a user id, in whatever JSON type, is checked above.
+                    options={"require": ["exp", "sub"], "verify_sub": False},
+                )
+            except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError) as error:
+                problem = error
+            else:
+                return claims
+        raise problem
 
 
-def issue(secret: str, *, user_id: int, all_rows: bool = False, ttl: timedelta) -> str:
+def issue(
+    secret: str, *, user_id: int, all_rows: bool = False, ttl: timedelta, audience: str = "", issuer: str = ""
+) -> str:
     """A token for that user, good for ``ttl`` from now."""
     now = datetime.now(UTC)
-    claims = {"sub": str(user_id), "iat": now, "exp": now + ttl}
-    return jwt.encode({**claims, "scope": ALL_ROWS} if all_rows else claims, secret, algorithm=_ALGORITHM)
+    claims = {"sub": str(user_id), "iat": now, "exp": now + ttl, "aud": audience, "iss": issuer}
+    claims |= {"scope": ALL_ROWS} if all_rows else {}
+    return jwt.encode({name: value for name, value in claims.items() if value}, secret, algorithm=HMAC_ALGORITHM)
 
 
-def verify(secret: str, token: str) -> Principal:
-    """Whose token it is. Raises ApiError: 401 when it is not a valid one, 403 when it names no user of ours."""
-    try:
-        # PyJWT wants sub to be text; whether it is a user id, in whatever JSON type, is checked below.
-        claims = jwt.decode(
-            token, secret, algorithms=[_ALGORITHM], options={"require": ["exp", "sub"], "verify_sub": False}
-        )
-    except jwt.ExpiredSignatureError as error:
-        raise _unauthorized("the token has expired", error="invalid_token") from error
-    except jwt.PyJWTError as error:
-        raise _unauthorized(f"the token is not valid: {error}", error="invalid_token") from error
-    subject, scope = claims["sub"], claims.get("scope", "")
-    if isinstance(subject, bool) or not _USER_ID.fullmatch(str(subject)):
-        raise ApiError(
-            403,
-            "forbidden",
-            "the token's `sub` is not a user id: expected a whole number",
-            hint="use a token issued for a user of this service",
-            headers={"WWW-Authenticate": 'Bearer error="insufficient_scope"'},
-        )
-    return Principal(int(subject), all_rows=isinstance(scope, str) and ALL_ROWS in scope.split())
+def issue_here(*, user_id: int, all_rows: bool = False, ttl: timedelta) -> str:
+    """A token that the API of this environment takes. Raises ConfigError when there is no secret to sign it with."""
+    settings = Settings()
+    secret = parse_secrets(filepaths.read_secret("jwt_secret"), filepaths.secret_file("jwt_secret"))[0]
+    return issue(
+        secret,
+        user_id=user_id,
+        all_rows=all_rows,
+        ttl=ttl,
+        audience=settings.jwt_audience,
+        issuer=settings.jwt_issuer,
+    )
 
 
 async def principal(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal:
-    """FastAPI dependency: the caller of this request. Raises ApiError 401 or 403."""
+    """FastAPI dependency: the caller of this request. Raises ApiError 401, 403 or 503."""
     if credentials is None:
         raise _unauthorized("this request has no `Authorization: Bearer <token>` header")
-    caller = verify(request.app.state.secret, credentials.credentials)
+    verifier: Verifier = request.app.state.verifier
+    caller = await verifier.principal(credentials.credentials)
     request.state.user_id = caller.user_id
     return caller
 
@@ -125,11 +160,10 @@ def token(
 ) -> None:
     """Print a token signed with this environment's secret."""
     try:
-        secret = load_secret()
+        typer.echo(issue_here(user_id=user_id, all_rows=all_rows, ttl=timedelta(seconds=ttl)))
     except ConfigError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
-    typer.echo(issue(secret, user_id=user_id, all_rows=all_rows, ttl=timedelta(seconds=ttl)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,21 @@
 """Settings of the API, read from the environment; paths and secrets are filepaths.py's business."""
 
-from pydantic import ByteSize, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _listed(value: object) -> object:
+    return [entry.strip() for entry in value.split(",") if entry.strip()] if isinstance(value, str) else value
+
+
+def _origin(value: str) -> str:
+    # What browsers send, to the letter: anything else would never match.
+    if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:]+\](:\d+)?", value):
+        raise ValueError(f"{value!r} is no origin: expected scheme://host[:port] in lower case, without a path or *")
+    return value
 
 
 class Settings(BaseSettings):
@@ -36,4 +50,12 @@ class Settings(BaseSettings):
     )
     drain_seconds: float = Field(
         default=5, ge=0, description="how long to serve on after SIGTERM, not ready, before accepting no more"
+    )
+    jwks_url: str = Field(default="", description="where an identity provider publishes its public keys (a JWKS)")
+    jwt_audience: str = Field(default="", description="`aud` that every token must have, if set")
+    jwt_issuer: str = Field(default="", description="`iss` that every token must have, if set")
+    cors_origins: Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_listed)] = (
+        Field(
+            default=(), description="origins whose pages may read answers, comma-separated; none but our own if empty"
+        )
     )

@@ -74,3 +74,9 @@ def read_secret(name: str) -> str:
     if not value:
         raise ConfigError(f"the secret file {path} is empty", hint="delete it and run `make secrets`")
     return value
+
+
+def read_optional_secret(name: str) -> str | None:
+    """Content of a secret's file, stripped; None when it is missing or empty. Raises ConfigError as above."""
+    path = secret_file(name)
+    return read_secret(name) if path.exists() and path.stat().st_size else None

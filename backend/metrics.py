@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from backend.duckdb.client import Database
+from backend.keys import Keys
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -17,7 +18,7 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 class Metrics:
     """What is counted per request, and what the database says of itself when scraped."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, keys: Keys) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "http_requests", "Requests answered.", ["method", "route", "status"], registry=self.registry
@@ -33,6 +34,7 @@ class Metrics:
             "analytics_refused", "Errors answered, by the code in their envelope.", ["code"], registry=self.registry
         )
         self.registry.register(_DatabaseCollector(database))
+        self.registry.register(_KeysCollector(keys))
 
     def observe(self, *, method: str, route: str, status: int, seconds: float, error_code: str | None) -> None:
         """Count one answered request; ``route`` is the template, so that ids don't multiply series."""
@@ -84,3 +86,17 @@ class _DatabaseCollector(Collector):
         yield CounterMetricFamily(
             "analytics_lock_retries", "Waits for a DuckDB file that a build held.", value=status.lock_retries
         )
+
+
+class _KeysCollector(Collector):
+    def __init__(self, keys: Keys) -> None:
+        self._published = keys.published
+
+    def collect(self) -> Iterator[Metric]:
+        fetches = CounterMetricFamily(
+            "analytics_jwks_fetches", "Attempts to fetch the keys of API_JWKS_URL.", labels=["outcome"]
+        )
+        if self._published:
+            fetches.add_metric(["fetched"], self._published.fetched)
+            fetches.add_metric(["failed"], self._published.failed)
+        yield fetches

@@ -22,7 +22,7 @@ def main() -> None:
         _run("deploy.source", "seed-embedded")
         _run("deploy.pipeline", "build")
     api = f"http://127.0.0.1:{port}/api/analytics"
-    header = f"Authorization: Bearer {auth.issue(auth.load_secret(), user_id=1, ttl=timedelta(days=1))}"
+    header = f"Authorization: Bearer {auth.issue_here(user_id=1, ttl=timedelta(days=1))}"
     typer.echo(
         f"\nServing on http://127.0.0.1:{port} until Ctrl-C. As user 1:\n\n"
         f"  curl -H '{header}' '{api}/datasets'\n\n"

@@ -15,6 +15,7 @@ import httpx
 
 from backend import auth, filepaths
 from backend.errors import ConfigError
+from backend.keys import parse_secrets
 from deploy.rollout.compose import Compose, Config
 from deploy.rollout.engine import Container, Engine, EngineFailed
 from deploy.rollout.journal import Journal
@@ -163,13 +164,21 @@ class Site:
 
     def answers(self, backend: Container) -> dict[str, Any]:
         """What one backend answers of all datasets, see above. Raises EngineFailed, ConfigError."""
-        path = Path(self.config(0).secrets["jwt_secret"])
+        config = self.config(0)
+        path = Path(config.secrets["jwt_secret"])
         try:
-            secret = path.read_text(encoding="utf-8").strip()
+            secret, *_ = parse_secrets(path.read_text(encoding="utf-8"), path)
         except OSError as error:
             raise ConfigError(
                 f"reading {path} failed: {error.strerror}", hint="run this as whom it belongs to"
             ) from error
-        token = auth.issue(secret, user_id=0, all_rows=True, ttl=timedelta(minutes=5))
+        token = auth.issue(
+            secret,
+            user_id=0,
+            all_rows=True,
+            ttl=timedelta(minutes=5),
+            audience=config.variable(BACKEND, "API_JWT_AUDIENCE") or "",
+            issuer=config.variable(BACKEND, "API_JWT_ISSUER") or "",
+        )
         found: dict[str, Any] = json.loads(self.engine.execute(backend, "python", "-c", _ANSWERS, TOKEN=token))
         return found

@@ -1,4 +1,5 @@
-# Step secrets: each secret is a file of its own, made once, with no default. Sourced by deploy/setup.sh.
+# Step secrets: each secret is a file of its own, made once, with no default; and jwks, for others' public keys, which
+# has none to begin with. Sourced by deploy/setup.sh.
 # shellcheck shell=bash
 
 readonly SECRETS=(postgres_password source_owner_password source_reader_password dagster_db_password jwt_secret)
@@ -7,9 +8,13 @@ set_up_secrets() {
     local directory=${SECRETS_HOST_DIR:-secrets} name
     # The directory keeps others out; a file is mounted by itself and has to be readable by its container's user.
     install -d -m 0700 "$directory"
-    for name in "${SECRETS[@]}"; do
+    for name in "${SECRETS[@]}" jwks; do
         if [[ ! -s $directory/$name ]]; then
-            head -c 32 /dev/urandom | base64 -w 0 | tr '+/' '-_' >"$directory/$name.new"
+            if [[ $name == jwks ]]; then
+                echo '{"keys": []}' >"$directory/$name.new"
+            else
+                head -c 32 /dev/urandom | base64 -w 0 | tr '+/' '-_' >"$directory/$name.new"
+            fi
             chmod 0444 "$directory/$name.new"
             mv "$directory/$name.new" "$directory/$name"
             say "made the secret $directory/$name"

@@ -91,7 +91,7 @@ SECRETS = {
     "dagster-postgres": {"dagster_db_password"},
     "dagster-daemon": {"dagster_db_password", "source_reader_password"},
     "dagster-webserver": {"dagster_db_password"},
-    "backend": {"jwt_secret"},
+    "backend": {"jwt_secret", "jwks"},
     "gateway": set(),
     "storage-init": set(),
 }

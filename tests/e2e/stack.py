@@ -84,6 +84,8 @@ class Stack:
             for name in SECRETS:
                 (self.secrets / name).write_text(uuid.uuid4().hex + uuid.uuid4().hex)
                 (self.secrets / name).chmod(0o444)
+            (self.secrets / "jwks").write_text('{"keys": []}')
+            (self.secrets / "jwks").chmod(0o444)
         # In the environment, which wins over what make exports for the checkout's own stack.
         self.environment = {
             **os.environ,

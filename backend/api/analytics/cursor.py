@@ -7,12 +7,33 @@ import binascii
 import hashlib
 import hmac
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from backend.api.problems import ApiError
 
 _MAC_BYTES = 16
+
+
+class Key:
+    """What cursors are signed with: the first of some secrets. What any of them signed is accepted.
+
+    The key itself is derived: a cursor's signature must never be good for a token.
+    """
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._keys = [hashlib.sha256(b"cursor:" + secret.encode()).digest() for secret in secrets]
+
+    def sign(self, payload: bytes) -> bytes:
+        """The payload with its signature."""
+        return _mac(self._keys[0], payload) + payload
+
+    def opened(self, signed: bytes) -> bytes | None:
+        """The payload of what was signed; None when it was not."""
+        mac, payload = signed[:_MAC_BYTES], signed[_MAC_BYTES:]
+        found = [hmac.compare_digest(mac, _mac(key, payload)) for key in self._keys]
+        return payload if any(found) else None
 
 
 @dataclass(frozen=True)
@@ -28,31 +49,27 @@ class Cursor:
     as_of: str
     offset: int
 
-    def encode(self, key: bytes) -> str:
+    def encode(self, key: Key) -> str:
         """The token: base64url of JSON and its signature."""
         payload = json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False).encode()
-        return base64.urlsafe_b64encode(_mac(key, payload) + payload).rstrip(b"=").decode()
+        return _text(key.sign(payload))
 
     @classmethod
-    def decode(cls, token: str, key: bytes) -> Cursor:
+    def decode(cls, token: str, key: Key) -> Cursor:
         """The cursor in a token. Raises ApiError 400 when it is not one of ours, to the letter."""
         try:
             raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError) as error:
             raise _tampered() from error
-        mac, payload = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
-        if not hmac.compare_digest(mac, _mac(key, payload)):
+        payload = key.opened(raw)
+        if payload is None or _text(raw) != token:  # the last letter has bits that decoding ignores
             raise _tampered()
         data: dict[str, Any] = json.loads(payload)
-        cursor = cls(**data)
-        if cursor.encode(key) != token:  # the last letter has bits that decoding ignores
-            raise _tampered()
-        return cursor
+        return cls(**data)
 
 
-def signing_key(secret: str) -> bytes:
-    """A key of its own, derived from the token secret: a cursor's signature must never be good for a token."""
-    return hashlib.sha256(b"cursor:" + secret.encode()).digest()
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def _mac(key: bytes, payload: bytes) -> bytes:

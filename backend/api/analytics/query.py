@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from backend.api.analytics import literals
-from backend.api.analytics.cursor import Cursor
+from backend.api.analytics.cursor import Cursor, Key
 from backend.api.problems import ApiError, bad_parameter
 from backend.config import Settings
 from backend.datasets import Column, Dataset
@@ -58,7 +58,7 @@ class Query:
     offset: int
 
 
-def read_request(dataset: str, items: Iterable[tuple[str, str]], key: bytes) -> Request:
+def read_request(dataset: str, items: Iterable[tuple[str, str]], key: Key) -> Request:
     """The request in these parameters, a cursor among them unfolded. Raises ApiError 400."""
     params: dict[str, str] = {}
     for name, value in items:
