@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backend import auth, cors, keys, logs
+from backend import auth, cors, keys, logs, tracing
 from backend.api import problems
 from backend.api.analytics import cursor, endpoints
 from backend.api.analytics.models import LastRefresh, SnapshotId
@@ -26,7 +26,6 @@ from backend.duckdb import client
 from backend.metrics import Metrics
 
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _QUIET = ("/health/live", "/health/ready", "/metrics")
 
 log = structlog.get_logger(__name__)
@@ -114,7 +113,7 @@ def _add_health(app: FastAPI) -> None:
 
 
 class Observed:
-    """Gives every request an id, and every answer its headers, a line in the log and its place in the metrics.
+    """Gives each request an id and a span, and each answer its headers, a line in the log and its place in the metrics.
 
     Plain ASGI rather than a Starlette middleware class: an error that nobody handles is answered here, so that it,
     too, is an envelope with an id.
@@ -132,6 +131,8 @@ class Observed:
         request = Request(scope, receive)
         came = request.headers.get("x-request-id", "")
         request.state.request_id = came if _REQUEST_ID.fullmatch(came) else uuid.uuid4().hex
+        request.state.datasets = set()
+        span = tracing.start(request.headers)
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -140,12 +141,15 @@ class Observed:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request.state.request_id
+                headers["traceparent"] = span.traceparent
                 if snapshot := getattr(request.state, "snapshot", None):
                     headers["X-Snapshot-Id"] = snapshot
             await send(message)
 
         started = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=request.state.request_id):
+        with structlog.contextvars.bound_contextvars(
+            request_id=request.state.request_id, trace_id=span.trace_id, span_id=span.span_id
+        ):
             try:
                 await self._app(scope, receive, send_with_headers)
             except Exception as error:
@@ -159,7 +163,14 @@ class Observed:
     def _note(self, request: Request, status: int, seconds: float) -> None:
         route = getattr(request.scope.get("route"), "path", "unmatched")
         error_code = getattr(request.state, "error_code", None)
-        self._metrics.observe(method=request.method, route=route, status=status, seconds=seconds, error_code=error_code)
+        self._metrics.observe(
+            method=request.method,
+            route=route,
+            datasets=request.state.datasets,
+            status=status,
+            seconds=seconds,
+            error_code=error_code,
+        )
         if route in _QUIET and status < 400:  # noqa: PLR2004 - only their failures are news
             return
         log.info(

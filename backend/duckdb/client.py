@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from backend import filepaths
+from backend import filepaths, tally
 from backend.config import Settings
 from backend.datasets import Dataset
 from backend.duckdb.file import DuckDBFile
@@ -70,6 +70,7 @@ class Status:
     last_refresh: datetime | None
     problem: str | None
     damage_found: int
+    switches: int
     generations_open: int
     snapshots_held: int
     resident_bytes: int
@@ -151,12 +152,17 @@ class Database:
             last_refresh=current.created_at if current else self._file_refresh,
             problem=generations.problem if generations else None,
             damage_found=generations.damage_found if generations else 0,
+            switches=generations.switches if generations else 0,
             generations_open=generations.open_count if generations else 0,
             snapshots_held=len(generations.holds) if generations else 0,
             resident_bytes=generations.resident_bytes if generations else 0,
             fallback_in_use=self._file_refresh is not None,
             lock_retries=self._file.lock_retries if self._file else 0,
         )
+
+    def builds(self) -> Mapping[str, int]:
+        """What became of builds, as ``backend.tally`` counts it; empty where there is no snapshot store."""
+        return tally.read(self._generations.store.root) if self._generations else {}
 
     def close(self) -> None:
         """Close what no request uses; the rest closes with its request."""

@@ -38,6 +38,7 @@ class Generations:
         self.store = store
         self.holds = Holds(store, settings.cursor_seconds)
         self.damage_found = 0
+        self.switches = 0
         self._settings = settings
         self._files = VerifiedFiles(settings.resident_memory)
         self._lock = threading.Lock()  # guards all below, held for moments
@@ -48,6 +49,7 @@ class Generations:
         self._failure: Exception | None = None  # why the pointer, or what it names, can't be followed
         self._damage: Exception | None = None  # what is wrong with the files of the current one
         self._failed_id: str | None = None
+        self._served_id: str | None = None
         self._retry_at = 0.0
         self._scrubber = Scrubber(self.scrub, settings.scrub_seconds)
         self._scrubber.start()
@@ -245,6 +247,8 @@ class Generations:
     def _serve(self, generation: Generation) -> None:
         with self._lock:
             old, self._current = self._current, generation
+            self.switches += self._served_id not in {None, generation.id}
+            self._served_id = generation.id
             self._damage = None
         if old is not None and old is not generation:
             self._retire([old])

@@ -16,9 +16,9 @@ from typing import Any
 
 import duckdb
 
-from backend import filepaths
+from backend import filepaths, tally
 from backend.audit import Written
-from backend.errors import BuildFailed, BundleError
+from backend.errors import AuditFailed, BuildFailed, BundleError
 from backend.manifest import Manifest
 from backend.snapshots import SnapshotStore
 from deploy.pipeline.dbt import Dbt, NodeResult, summary_of_failures
@@ -57,7 +57,8 @@ def run_build(
             _build(Dbt(target, {}), project, outcome, select)
             return
         store = SnapshotStore(root)
-        with store.build(run_id, holder=holder, wait=settings.build_lock_wait_seconds) as build, _build_file() as file:
+        waiting = store.build(run_id, holder=holder, wait=settings.build_lock_wait_seconds)
+        with waiting as build, _counted(root, outcome), _build_file() as file:
             dbt = Dbt(target, {"MART_BUILD_DIR": str(build.path), "DUCKDB_PATH": str(file)}, keep_open=[build.lock])
             if select is not None and build.parent is not None:
                 dbt.land_sources()
@@ -110,6 +111,25 @@ def _build(dbt: Dbt, project: DbtProject, outcome: Outcome, select: Sequence[str
             else f"dbt build failed:\n{failures}",
             hint="fix what it names, then run again",
         )
+
+
+@contextmanager
+def _counted(root: Path, outcome: Outcome) -> Iterator[None]:
+    """Count a build and what comes of it, for the API's metrics. Needs the build lock."""
+    tally.add(root, tally.STARTED)
+    event = tally.FAILED
+    try:
+        yield
+        event = tally.PUBLISHED
+    except AuditFailed:
+        event = tally.AUDIT_REFUSED
+        raise
+    except BuildFailed:
+        if any(result.failed and "test" in result.unique_id.split(".")[0] for result in outcome.results):
+            event = tally.TEST_FAILED
+        raise
+    finally:
+        tally.add(root, event)
 
 
 @contextmanager

@@ -186,7 +186,9 @@ def _result(request: HttpRequest, connection: Connection, asked: Request, caller
     # On the DuckDB file there is no snapshot to pin: a cursor is good until the file is built again.
     if asked.cursor and (asked.cursor.snapshot, asked.cursor.as_of) != (connection.snapshot, as_of):
         raise SnapshotGone("the data this cursor pages through was replaced", hint="start again without cursor")
-    query = parse(asked, _dataset(connection, asked.dataset), request.app.state.settings)
+    dataset = _dataset(connection, asked.dataset)
+    request.state.datasets.add(dataset.id)  # for the metrics
+    query = parse(asked, dataset, request.app.state.settings)
     rows = connection.execute(*sql.rows(query, caller)).fetchall()
     page = rows[: query.limit]
     return {

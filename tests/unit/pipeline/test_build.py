@@ -9,6 +9,7 @@ from decimal import Decimal
 import duckdb
 import pytest
 
+from backend import tally
 from backend.errors import AuditFailed, BuildFailed, LockHeld
 from backend.snapshots import SnapshotStore
 from deploy.pipeline.build import Outcome, stale_marts
@@ -259,6 +260,46 @@ def test_a_phase_0_file_that_cannot_be_written_fails_the_run_and_not_what_is_ser
         place.build(outcome=outcome)
     assert str(legacy) in caught.value.message
     assert outcome.snapshot.id == place.store.current_id()
+
+
+# --- what is counted --------------------------------------------------------------------------------------------------
+
+
+def test_what_became_of_a_build_is_counted(published, widened, refused):
+    once = {"started": 1, "published": 1, "test_failed": 0, "audit_refused": 0, "failed": 0}
+    assert tally.read(published.store.root) == once
+    assert tally.read(widened.store.root) == {**once, "started": 2, "published": 2}
+    assert tally.read(refused.store.root) == {**once, "started": 2, "test_failed": 1}
+
+
+def test_what_fails_otherwise_is_counted_as_such(place, recording, monkeypatch):
+    before = tally.read(place.store.root)
+    recording.replay(monkeypatch, and_then=lambda directory: (directory / "stray.parquet").write_bytes(b"PAR1"))
+    with pytest.raises(AuditFailed):
+        place.build()
+    after = {**before, "started": before["started"] + 1, "audit_refused": 1}
+    assert tally.read(place.store.root) == after
+
+    def broken(*_):
+        raise OSError("no space left")
+
+    recording.replay(monkeypatch, and_then=broken)
+    with pytest.raises(OSError, match="no space left"):
+        place.build()
+    after |= {"started": after["started"] + 1, "failed": 1}
+    assert tally.read(place.store.root) == after
+    monkeypatch.setenv("BUILD_LOCK_WAIT_SECONDS", "0")
+    with place.store.build("other", holder="another"), pytest.raises(LockHeld):
+        place.build()
+    assert tally.read(place.store.root) == after, "one that never had the lock is no build"
+
+
+def test_a_count_that_cannot_be_written_fails_no_build(place, recording, monkeypatch, caplog):
+    recording.replay(monkeypatch)
+    (place.store.root / tally.FILE_NAME).unlink()
+    (place.store.root / tally.FILE_NAME).mkdir()
+    assert place.build().snapshot.id == place.store.current_id()
+    assert "counting a build" in caplog.text
 
 
 # --- which marts are stale --------------------------------------------------------------------------------------------
