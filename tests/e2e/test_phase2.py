@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import threading
 from decimal import Decimal
 
@@ -42,6 +43,16 @@ def test_the_first_build_began_by_itself(stack):
     runs = stack.graphql("{ runsOrError { ... on Runs { results { status tags { key value } } } } }")
     (first, *_) = reversed(runs["runsOrError"]["results"])
     assert {"key": "started_by", "value": "first_build"} in first["tags"]
+
+
+def test_the_api_tells_of_the_builds_of_the_pipeline(stack):
+    def published():
+        with stack.api() as api:
+            return re.search(
+                r'^analytics_builds_finished_total{outcome="published"} [1-9]', api.get("/metrics").text, re.MULTILINE
+            )
+
+    wait_for(published, "the first build is counted", seconds=30)
 
 
 def test_mounts_and_variables_are_those_of_the_contract(stack):

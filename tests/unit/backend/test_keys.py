@@ -68,6 +68,18 @@ def refused(client, headers):
     assert response.headers["www-authenticate"] == 'Bearer error="invalid_token"'
 
 
+def test_the_challenge_says_what_is_wrong_with_the_token(client):
+    challenges = {
+        None: "Bearer",
+        "Bearer x": 'Bearer error="invalid_token"',
+        signed("rsa-1", sub="nobody")["Authorization"]: 'Bearer error="insufficient_scope"',
+    }
+    for header, challenge in challenges.items():
+        response = client.get(QUERY, headers={"Authorization": header} if header else {})
+        assert response.status_code == (403 if "scope" in challenge else 401)
+        assert response.headers["www-authenticate"] == challenge
+
+
 # --- keys of a file ---------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["rsa-1", "ec-1"])
 def test_a_published_key_is_as_good_as_a_secret(client, name):

@@ -16,7 +16,14 @@ def test_each_event_is_counted(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [tally.FILE_NAME]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"started": "many"}', b'{"started": []}', b"\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"{", b"[]", b"null", b"\xff"),
+        *(b'{"started": "many"}', b'{"started": []}', b'{"started": true}', b'{"started": -1}', b'{"started": 1.5}'),
+        *(b'{"started": Infinity}', b'{"started": 1%s}' % (b"0" * 400), b'{"started": 1%s}' % (b"0" * 5000)),
+    ],
+)
 def test_a_damaged_file_is_logged_and_counted_anew(tmp_path, caplog, content):
     (tmp_path / tally.FILE_NAME).write_bytes(content)
     assert tally.read(tmp_path) == {}
