@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.chaos.container_site import ContainerSite
 from tests.chaos.faults import Ended, Fault
+from tests.chaos.served import State
 from tests.e2e.stack import wait_for
 
 FAULTS: list[Fault] = []
@@ -93,8 +94,15 @@ def backend_killed(site):
     """The kernel's signal rather than ``docker kill``, after which the engine would not start it again."""
     backend = site.stack.container("backend")
     backend.update(restart_policy={"Name": "always"})
-    os.kill(backend.attrs["State"]["Pid"], signal.SIGKILL)
-    wait_for(lambda: site.warm.ready()["status"] == "ready", "the backend answers again", seconds=120)
+    killed = backend.attrs["State"]["Pid"]
+    os.kill(killed, signal.SIGKILL)
+
+    def another() -> bool:
+        backend.reload()
+        return backend.attrs["State"]["Pid"] not in (0, killed)
+
+    wait_for(another, "the engine has started it anew", seconds=60)  # a signal takes its time on a busy machine
+    wait_for(lambda: isinstance(site.warm.read(), State), "the backend answers again", seconds=120)
     return Ended("came back by itself")
 
 
