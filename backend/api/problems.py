@@ -66,15 +66,27 @@ class ApiError(Exception):
         return Response(orjson.dumps(body), self.status, headers=self.headers, media_type="application/json")
 
 
-def bad_parameter(name: str, *, expected: str, came: str) -> ApiError:
-    """400 for a query parameter that makes no sense."""
-    shown = came if len(came) <= 100 else came[:100] + "…"  # noqa: PLR2004 - enough to recognise it
+def bad_parameter(
+    name: str, *, expected: str, came: str | None, position: int | None = None, value: int | None = None
+) -> ApiError:
+    """400 for a query parameter that makes no sense.
+
+    ``came`` is None where the text ended; ``position`` the character, from 1, at which it stopped making sense, within
+    the ``value``-th of the parameter's values.
+    """
+    where = f", value {value}" if value else ""
+    where += f", character {position}" if position else ""
+    got = "the end" if came is None else repr(_shortened(came))
     return ApiError(
         400,
         "invalid_parameter",
-        f"parameter {name!r}: expected {expected}, got {shown!r}",
+        f"parameter {_shortened(name)!r}{where}: expected {expected}, got {got}",
         hint="GET /api/analytics/datasets/{id} lists columns and types; /docs the parameters",
     )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 100 else text[:100] + "…"  # noqa: PLR2004 - enough to recognise it
 
 
 def draining() -> ApiError:
@@ -140,6 +152,14 @@ async def _unreadable(request: Request, error: Exception) -> Response:
         problem = _unavailable("out_of_memory", "this query needs more memory than there is", _RETRY_SOON)
         problem.hint = "ask for fewer rows or columns, or try again when the server is less busy"
         return problem.response(request)
+    if isinstance(error, duckdb.OutOfRangeException | duckdb.ConversionException):
+        # Only sums and truncated dates can do that: literals are validated before.
+        return ApiError(
+            400,
+            "out_of_range",
+            "a value of the answer is beyond what its type can hold",
+            hint="filter out the extreme values, or aggregate fewer rows",
+        ).response(request)
     if isinstance(error, _OUR_FAULT):
         log.error("query_failed", exc_info=error)
         return internal_error(request)

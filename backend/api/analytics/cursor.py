@@ -44,7 +44,7 @@ class Cursor:
     """
 
     dataset: str
-    params: dict[str, str]
+    params: dict[str, str | list[str]]
     snapshot: str | None
     as_of: str
     offset: int

@@ -46,27 +46,57 @@ def _parameter(name: str, kind: str, description: str, **schema: Any) -> dict[st
 
 # Declared by hand: they are read from the URL as they came, so that every mistake in them is answered alike.
 _PARAMETERS = [
-    _parameter("select", "string", "columns, comma-separated; default all", example="month,net"),
+    _parameter(
+        "select",
+        "string",
+        "what each row has, comma-separated, default `*`: `column`, `column.function()`, `count()` or `*`, with "
+        "`alias:` in front where another name is wanted. Functions: `count()` of any column, `sum()` and `avg()` of "
+        "numbers, `min()` and `max()` of what can be compared, `trunc(unit)` of dates and timestamps. With an "
+        "aggregate, rows are grouped by all that is none",
+        example="month:posted_on.trunc(month),category_name,total:amount.sum()",
+    ),
     _parameter(
         "order",
         "string",
-        "sort keys, comma-separated: `column[.asc|.desc][.nullsfirst|.nullslast]`; ties, and everything else, in the "
-        "dataset's own order",
-        example="month.desc",
+        "sort keys, comma-separated: `name[.asc|.desc][.nullsfirst|.nullslast]`, a name that `select` gives or, "
+        "without aggregates, any column; ties, and everything else, in the dataset's own order, or by what is grouped "
+        "by",
+        example="total.desc",
     ),
-    _parameter("limit", "integer", "rows of a page", minimum=1),
+    _parameter("limit", "integer", "rows of a page; API_DEFAULT_LIMIT, API_MAX_LIMIT", minimum=0),
     _parameter("offset", "integer", "rows to skip", minimum=0, default=0),
     _parameter("snapshot", "string", "answer from this snapshot; 410 when it is gone"),
     _parameter("cursor", "string", "`next` of the page before; other parameters may be left out, else must be equal"),
     {
         "name": "filters",
         "in": "query",
-        "description": "any column as a parameter: `<column>=eq.<value>`",
+        "description": "any column as a parameter, as often as needed; all have to hold: "
+        "`<column>=[not.]<operator>.<value>` with an operator of `eq`, `neq`, `gt`, `gte`, `lt`, `lte`, "
+        '`in` (`in.(a,"b,c")`), `like` and `ilike` (of text, `*` for any characters), `is` (`is.null`, '
+        "`is.not_null`; of booleans `is.true`, `is.false`, `is.unknown`)",
         "style": "form",
         "explode": True,
-        "schema": {"type": "object", "additionalProperties": {"type": "string"}, "example": {"currency": "eq.EUR"}},
+        "schema": {
+            "type": "object",
+            "additionalProperties": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+            "example": {"posted_on": "gte.2024-01-01", "category_name": "in.(Rent,Groceries)"},
+        },
+    },
+    {
+        "name": "Prefer",
+        "in": "header",
+        "description": "`count=exact` has the rows on all pages counted: `Content-Range: 0-99/1234`",
+        "schema": {"type": "string"},
     },
 ]
+_COUNT_HEADERS = {
+    "Content-Range": {
+        "description": "with `Prefer: count=exact`: first and last row of the page, from 0, and how many there are; "
+        "`*` for the former where the page is empty",
+        "schema": {"type": "string"},
+    },
+    "Preference-Applied": {"description": "`count=exact` where that was done", "schema": {"type": "string"}},
+}
 
 router = APIRouter(prefix="/api/analytics", tags=["analytics"], responses=_ERRORS)
 
@@ -95,17 +125,25 @@ def get_dataset(request: HttpRequest, dataset_id: str, caller: Caller) -> Respon
 @router.get(
     "/datasets/{dataset_id}/query",
     response_model=QueryResult,
-    responses={**_NOT_FOUND, **_QUERY_ERRORS},
+    responses={**_NOT_FOUND, **_QUERY_ERRORS, 200: {"headers": {**_HEADERS, **_COUNT_HEADERS}}},
     openapi_extra={"parameters": _PARAMETERS},
 )
 def query_dataset(request: HttpRequest, dataset_id: str, caller: Caller) -> Response:
     """Rows of one dataset: the caller's own, where it has a `user_id`."""
     asked = read_request(dataset_id, request.query_params.multi_items(), request.app.state.cursor_key)
 
-    def work(connection: Connection) -> dict[str, Any]:
-        return _result(request, connection, asked, caller)
+    counted: dict[str, str] = {}
 
-    return _answer(request, work, asked.snapshot)
+    def work(connection: Connection) -> dict[str, Any]:
+        query = _query(request, connection, asked)
+        result = _result(request, connection, asked, query, caller)
+        if _wants_count(request):
+            counted.update(_count(connection, query, caller, on_page=result["row_count"]))
+        return result
+
+    response = _answer(request, work, asked.snapshot)
+    response.headers.update(counted)
+    return response
 
 
 @router.post("/query", response_model=QueryResults, responses={**_NOT_FOUND, **_QUERY_ERRORS, **_INVALID_BODY})
@@ -126,7 +164,8 @@ def query_many(request: HttpRequest, body: QueriesBody, caller: Caller) -> Respo
         results = []
         for index, item in enumerate(asked):
             with _naming_query(index):
-                results.append(_result(request, connection, item, caller))
+                query = _query(request, connection, item)
+                results.append(_result(request, connection, item, query, caller))
         return {"results": results, **_state(connection)}
 
     return _answer(request, work, snapshots[0] if snapshots else None)
@@ -181,14 +220,30 @@ def _described(connection: Connection, datasets: Sequence[Dataset], caller: Prin
     ]
 
 
-def _result(request: HttpRequest, connection: Connection, asked: Request, caller: Principal) -> dict[str, Any]:
+def _query(request: HttpRequest, connection: Connection, asked: Request) -> Query:
     as_of = _iso(connection.last_refresh)
     # On the DuckDB file there is no snapshot to pin: a cursor is good until the file is built again.
     if asked.cursor and (asked.cursor.snapshot, asked.cursor.as_of) != (connection.snapshot, as_of):
         raise SnapshotGone("the data this cursor pages through was replaced", hint="start again without cursor")
     dataset = _dataset(connection, asked.dataset)
     request.state.datasets.add(dataset.id)  # for the metrics
-    query = parse(asked, dataset, request.app.state.settings)
+    return parse(asked, dataset, request.app.state.settings)
+
+
+def _wants_count(request: HttpRequest) -> bool:
+    preferences = ",".join(request.headers.getlist("prefer")).split(",")
+    return "count=exact" in [preference.strip() for preference in preferences]
+
+
+def _count(connection: Connection, query: Query, caller: Principal, *, on_page: int) -> dict[str, str]:
+    ((total,),) = connection.execute(*sql.total(query, caller)).fetchall()
+    rows = f"{query.offset}-{query.offset + on_page - 1}" if on_page else "*"
+    return {"Content-Range": f"{rows}/{total}", "Preference-Applied": "count=exact"}
+
+
+def _result(
+    request: HttpRequest, connection: Connection, asked: Request, query: Query, caller: Principal
+) -> dict[str, Any]:
     rows = connection.execute(*sql.rows(query, caller)).fetchall()
     page = rows[: query.limit]
     return {
@@ -196,7 +251,7 @@ def _result(request: HttpRequest, connection: Connection, asked: Request, caller
         "columns": [{"name": column.name, "type": column.type} for column in query.columns],
         "rows": rows_to_json(query.columns, page),
         "row_count": len(page),
-        "next": _next(request, connection, asked, query) if len(rows) > query.limit else None,
+        "next": _next(request, connection, asked, query) if len(rows) > query.limit > 0 else None,
         **_state(connection),
     }
 

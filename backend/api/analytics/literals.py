@@ -27,7 +27,7 @@ _TIME_ZONE = r"\d{2}:\d{2}(:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}(:\d{2})?)?)?"
 
 def expected(sqltype: DuckDBPyType) -> str | None:
     """What a literal of this type looks like, for people; None when the type can't be filtered on."""
-    kind = _kind(sqltype)
+    kind = family(sqltype)
     if kind in _BITS:
         return f"a whole number from {_range(sqltype)[0]} to {_range(sqltype)[1]}"
     if kind == "decimal":
@@ -47,7 +47,7 @@ def expected(sqltype: DuckDBPyType) -> str | None:
 
 def is_valid(text: str, sqltype: DuckDBPyType) -> bool:
     """Whether the text is exactly a value of the type; if so, SQL's ``CAST`` of it gives that value."""
-    kind = _kind(sqltype)
+    kind = family(sqltype)
     if kind in _BITS:
         low, high = _range(sqltype)
         return re.fullmatch(r"[+-]?\d{1,39}", text, re.ASCII) is not None and low <= int(text) <= high
@@ -60,21 +60,27 @@ def is_valid(text: str, sqltype: DuckDBPyType) -> bool:
     return check is not None and check(text)
 
 
-def _kind(sqltype: DuckDBPyType) -> str:
-    """The type's family: what looks alike is written alike."""
+def family(sqltype: DuckDBPyType) -> str:
+    """The type's family, by the name of one of its types: what is in it is written alike."""
     if sqltype.id.startswith("u") and sqltype.id[1:] in _BITS:
         return sqltype.id[1:]
     return {
         "float": "double",
         "enum": "varchar",
+        "bit": "varchar",
         "timestamp_s": "timestamp",
         "timestamp_ms": "timestamp",
         "timestamp_ns": "timestamp",
     }.get(sqltype.id, sqltype.id)
 
 
+def scale(sqltype: DuckDBPyType) -> int:
+    """Digits after the point that a DECIMAL has."""
+    return _decimal(sqltype)[1]
+
+
 def _range(sqltype: DuckDBPyType) -> tuple[int, int]:
-    bits = _BITS[_kind(sqltype)]
+    bits = _BITS[family(sqltype)]
     return (0, 2**bits - 1) if sqltype.id.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
@@ -123,4 +129,5 @@ _CHECKS: dict[str, Callable[[str], bool]] = {
     "uuid": _parses(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", UUID),
     "varchar": lambda _: True,
     "enum": lambda _: True,
+    "bit": lambda _: True,
 }

@@ -63,10 +63,10 @@ class QueryResults(BaseModel):
 
 
 class QueryBody(BaseModel):
-    """One query. Any other property is a filter: `"amount": "eq.5"`."""
+    """One query. Any other property is a filter, or a list of filters: `"amount": ["gte.5", "lt.9"]`."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, str] = Field(init=False)
+    __pydantic_extra__: dict[str, str | Annotated[list[str], Field(min_length=1)]] = Field(init=False)
 
     dataset: str
     select: str | None = None
@@ -79,7 +79,11 @@ class QueryBody(BaseModel):
     def items(self) -> list[tuple[str, str]]:
         """The query's parameters as they would stand in a URL."""
         values = self.model_dump(exclude={"dataset"}, exclude_none=True)
-        return [(name, str(value)) for name, value in values.items()]
+        return [
+            (name, str(value))
+            for name, item in values.items()
+            for value in (item if isinstance(item, list) else [item])
+        ]
 
 
 class QueriesBody(BaseModel):

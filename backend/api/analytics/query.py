@@ -2,46 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from backend.api.analytics import literals
 from backend.api.analytics.cursor import Cursor, Key
-from backend.api.problems import ApiError, bad_parameter
+from backend.api.analytics.filters import Filter, parse_filter
+from backend.api.analytics.scanner import Scanner
+from backend.api.analytics.select import Output, find_column, parse_select, whole
+from backend.api.problems import bad_parameter
 from backend.config import Settings
-from backend.datasets import Column, Dataset
+from backend.datasets import Dataset
 
-_RESERVED = ("select", "order", "limit", "offset")
+_QUERY = ("select", "order", "limit", "offset")
+_RESERVED = (*_QUERY, "snapshot", "cursor")
+_DIRECTION = re.compile(r"(?:\.(?P<direction>asc|desc))?(?:\.nulls(?P<nulls>first|last))? *")
 _MAX_OFFSET = 2**62  # far beyond any mart, and offset + limit still fits into 64 bits
 
-OPERATORS: Mapping[str, str] = {"eq": "="}
-"""Operators of filters, and the SQL between column and literal."""
+Values = str | list[str]
 
 
 @dataclass(frozen=True)
 class Request:
-    """A query as it was asked: the parameters still unread, and the state of the data it names, if any."""
+    """A query as it was asked: the parameters still unread, and the state of the data it names, if any.
+
+    A filter that stands there several times has a list of its values.
+    """
 
     dataset: str
-    params: Mapping[str, str]
+    params: Mapping[str, Values]
     snapshot: str | None = None
     cursor: Cursor | None = None
-
-
-@dataclass(frozen=True)
-class Filter:
-    """``column operator value``; the operator is a key of OPERATORS, the value a valid literal of the column."""
-
-    column: Column
-    operator: str
-    value: str
 
 
 @dataclass(frozen=True)
 class Order:
     """One key to sort by. NULL counts as larger than any value unless ``nulls_first`` says otherwise."""
 
-    column: Column
+    by: Output
     descending: bool
     nulls_first: bool
 
@@ -51,24 +49,30 @@ class Query:
     """A valid query of one dataset."""
 
     dataset: Dataset
-    columns: tuple[Column, ...]
+    columns: tuple[Output, ...]
     filters: tuple[Filter, ...]
     order: tuple[Order, ...]
     limit: int
     offset: int
 
+    @property
+    def grouped(self) -> bool:
+        """Whether its rows are groups: of the dataset's rows that agree in all columns but the aggregates."""
+        return any(column.aggregates for column in self.columns)
+
 
 def read_request(dataset: str, items: Iterable[tuple[str, str]], key: Key) -> Request:
     """The request in these parameters, a cursor among them unfolded. Raises ApiError 400."""
-    params: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     for name, value in items:
-        if name in params:
-            raise bad_parameter(name, expected="it once", came=f"{params[name]}, {value}")
-        params[name] = value
-    snapshot = params.pop("snapshot", None)
+        found.setdefault(name, []).append(value)
+    for name in _RESERVED:
+        if len(found.get(name, ())) > 1:
+            raise bad_parameter(name, expected="it once", came=", ".join(found[name]))
+    snapshot, token = (found.pop(name, [None])[0] for name in ("snapshot", "cursor"))
     if snapshot == "":
-        raise bad_parameter("snapshot", expected="a snapshot id", came="")
-    token = params.pop("cursor", None)
+        raise bad_parameter("snapshot", expected="a snapshot id", came=None, position=1)
+    params: dict[str, Values] = {name: values if len(values) > 1 else values[0] for name, values in found.items()}
     if token is None:
         return Request(dataset, params, snapshot)
     cursor = Cursor.decode(token, key)
@@ -76,84 +80,77 @@ def read_request(dataset: str, items: Iterable[tuple[str, str]], key: Key) -> Re
         raise bad_parameter("cursor", expected=f"a cursor of dataset {dataset}", came=f"one of {cursor.dataset}")
     if snapshot is not None and snapshot != cursor.snapshot:
         raise bad_parameter("snapshot", expected=f"{cursor.snapshot}, as in the cursor", came=snapshot)
-    for name, value in params.items():
-        if cursor.params.get(name) != value:
+    for name, values in params.items():
+        if cursor.params.get(name) != values:
             there = repr(cursor.params[name]) if name in cursor.params else "nothing"
-            raise bad_parameter(name, expected=f"{there}, as in the cursor", came=value)
+            raise bad_parameter(name, expected=f"{there}, as in the cursor", came=str(values))
     return Request(dataset, cursor.params, cursor.snapshot, cursor)
 
 
 def parse(request: Request, dataset: Dataset, settings: Settings) -> Query:
     """The request as a valid query of the dataset. Raises ApiError 400 naming the parameter at fault."""
-    params = request.params
-    offset = _integer(params, "offset", default=0, low=0, high=_MAX_OFFSET)
-    return Query(
+    texts = {name: text for name, text in request.params.items() if isinstance(text, str)}
+    offset = _integer(texts, "offset", default=0, high=_MAX_OFFSET)
+    query = Query(
         dataset=dataset,
-        columns=_select(params.get("select"), dataset),
-        filters=tuple(_filter(dataset, *item) for item in params.items() if item[0] not in _RESERVED),
-        order=tuple(_order(params.get("order"), dataset)),
-        limit=_integer(params, "limit", default=settings.default_limit, low=1, high=settings.max_limit),
+        columns=parse_select(texts.get("select", "*"), dataset),
+        filters=tuple(_filters(request.params, dataset)),
+        order=(),
+        limit=_integer(texts, "limit", default=settings.default_limit, high=settings.max_limit),
         offset=request.cursor.offset if request.cursor else offset,
     )
+    return replace(query, order=tuple(_order(texts["order"], query))) if "order" in texts else query
 
 
-def _integer(params: Mapping[str, str], name: str, *, default: int, low: int, high: int) -> int:
+def _integer(params: Mapping[str, str], name: str, *, default: int, high: int) -> int:
     text = params.get(name)
     if text is None:
         return min(default, high)
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(high)) and low <= int(text) <= high):
-        raise bad_parameter(name, expected=f"a whole number from {low} to {high}", came=text)
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(high)) and int(text) <= high):
+        raise bad_parameter(name, expected=f"a whole number from 0 to {high}", came=text or None, position=1)
     return int(text)
 
 
-def _column(parameter: str, name: str, dataset: Dataset, *, came: str) -> Column:
-    column = dataset.column(name)
-    if column is None:
-        names = ", ".join(column.name for column in dataset.columns)
-        raise bad_parameter(parameter, expected=f"columns of {dataset.id} ({names})", came=came)
-    return column
+def _filters(params: Mapping[str, Values], dataset: Dataset) -> Iterator[Filter]:
+    for name, values in params.items():
+        if name in _QUERY:
+            continue
+        if isinstance(values, str):
+            yield parse_filter(dataset, name, values, value=None, reserved=_RESERVED)
+        else:
+            for index, text in enumerate(values, start=1):
+                yield parse_filter(dataset, name, text, value=index, reserved=_RESERVED)
 
 
-def _select(text: str | None, dataset: Dataset) -> tuple[Column, ...]:
-    if text is None or text == "*":
-        return dataset.columns
-    columns = tuple(_column("select", name, dataset, came=name) for name in text.split(","))
-    if len(set(columns)) != len(columns):
-        raise bad_parameter("select", expected="each column once", came=text)
-    return columns
-
-
-def _order(text: str | None, dataset: Dataset) -> Iterable[Order]:
+def _order(text: str, query: Query) -> Iterator[Order]:
+    scanner = Scanner("order", text)
     seen: set[str] = set()
-    for term in text.split(",") if text is not None else ():
-        name, *modifiers = term.split(".")
-        column = _column("order", name, dataset, came=term)
-        descending = modifiers[:1] == ["desc"]
-        rest = modifiers[1:] if modifiers[:1] in (["asc"], ["desc"]) else modifiers
-        if name in seen or rest not in ([], ["nullsfirst"], ["nullslast"]):
-            raise bad_parameter(
-                "order", expected="each column once, as column[.asc|.desc][.nullsfirst|.nullslast]", came=term
-            )
-        seen.add(name)
-        yield Order(column, descending, nulls_first=rest == ["nullsfirst"] if rest else descending)
+    while True:
+        scanner.spaces()
+        start = scanner.position
+        by = _sort_key(scanner, query, scanner.name("a column to sort by"), at=start)
+        if by.name in seen:
+            raise scanner.fail("each column once", at=start)
+        seen.add(by.name)
+        yield _directed(scanner, by)
+        if scanner.done:
+            return
+        scanner.expect(",", "',' or the end, after column[.asc|.desc][.nullsfirst|.nullslast]")
 
 
-def _filter(dataset: Dataset, name: str, text: str) -> Filter:
-    column = dataset.column(name)
-    if column is None:
-        raise ApiError(
-            400,
-            "invalid_parameter",
-            f"parameter {name[:100]!r}: expected {', '.join(_RESERVED)}, snapshot, cursor or a column of {dataset.id} "
-            f"({', '.join(column.name for column in dataset.columns)}), got neither",
-            hint="/docs lists the parameters",
-        )
-    operator, dot, value = text.partition(".")
-    if not dot or operator not in OPERATORS:
-        raise bad_parameter(name, expected=f"<operator>.<value> with an operator of {', '.join(OPERATORS)}", came=text)
-    expected = literals.expected(column.sqltype)
-    if expected is None:
-        raise bad_parameter(name, expected=f"no filter: a column of type {column.type} has none", came=text)
-    if not literals.is_valid(value, column.sqltype):
-        raise bad_parameter(name, expected=f"{expected} after {operator!r}. (type {column.type})", came=value)
-    return Filter(column, operator, value)
+def _sort_key(scanner: Scanner, query: Query, name: str, *, at: int) -> Output:
+    by = next((column for column in query.columns if column.name == name), None)
+    if by is None and query.grouped:
+        names = ", ".join(column.name for column in query.columns)
+        raise scanner.fail(f"a column of the answer ({names}), whose rows are groups", at=at)
+    return by or whole(find_column(scanner, query.dataset, name, at=at))
+
+
+def _directed(scanner: Scanner, by: Output) -> Order:
+    start = scanner.position
+    modifiers = scanner.until(",")
+    match = _DIRECTION.fullmatch(modifiers)
+    if match is None:
+        raise scanner.fail("[.asc|.desc][.nullsfirst|.nullslast] after the column", at=start)
+    descending = match["direction"] == "desc"
+    return Order(by, descending, nulls_first=match["nulls"] == "first" if match["nulls"] else descending)
