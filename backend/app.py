@@ -11,14 +11,13 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backend import auth, logs
-from backend.api import problems
+from backend import auth, logs, pages
+from backend.api import problems, session
 from backend.api.analytics import cursor, endpoints
 from backend.api.analytics.models import LastRefresh, SnapshotId
 from backend.config import Settings
@@ -59,6 +58,8 @@ def create_app(
         title="Analytics",
         description="Personal finance marts: every user reads their own rows.",
         lifespan=_closing_the_database,
+        docs_url=None,  # FastAPI's own load their scripts from elsewhere
+        redoc_url=None,
     )
     app.state.settings = settings or Settings()
     app.state.secret = secret or auth.load_secret()
@@ -68,6 +69,8 @@ def create_app(
     app.state.draining = False
     problems.install(app)
     app.include_router(endpoints.router)
+    app.include_router(session.router)
+    app.include_router(pages.router)
     _add_health(app)
     app.add_middleware(Observed, metrics=app.state.metrics)
     return app
@@ -80,10 +83,6 @@ async def _closing_the_database(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _add_health(app: FastAPI) -> None:
-    @app.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse("/docs")
-
     @app.get("/health/live", tags=["health"])
     async def live() -> Live:
         """The process is up."""

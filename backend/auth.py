@@ -13,13 +13,14 @@ from typing import Annotated
 import jwt
 import typer
 from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
 from backend import filepaths
 from backend.api.problems import ApiError
 from backend.errors import ConfigError
 
 ALL_ROWS = "analytics:all"
+COOKIE = "analytics_token"
 _ALGORITHM = "HS256"
 _MIN_SECRET_BYTES = 32  # RFC 7518, 3.2: a key of the hash output's size or larger
 _USER_ID = re.compile(r"[0-9]{1,18}")
@@ -29,6 +30,7 @@ _bearer = HTTPBearer(
     description=f"`sub` is the user id; scope `{ALL_ROWS}` sees all rows",
     auto_error=False,
 )
+_cookie = APIKeyCookie(name=COOKIE, description="a token, set by `POST /session`", auto_error=False)
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,22 @@ def verify(secret: str, token: str) -> Principal:
     return Principal(int(subject), all_rows=isinstance(scope, str) and ALL_ROWS in scope.split())
 
 
-async def principal(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> Principal:
-    """FastAPI dependency: the caller of this request. Raises ApiError 401 or 403."""
-    if credentials is None:
+async def presented_token(
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    cookie: Annotated[str | None, Depends(_cookie)],
+) -> str:
+    """FastAPI dependency: the token of the header; the cookie's only where there is no such header at all."""
+    if credentials is not None:
+        return credentials.credentials
+    if cookie is None or "Authorization" in request.headers:
         raise _unauthorized("this request has no `Authorization: Bearer <token>` header")
-    caller = verify(request.app.state.secret, credentials.credentials)
+    return cookie
+
+
+async def principal(request: Request, presented: Annotated[str, Depends(presented_token)]) -> Principal:
+    """FastAPI dependency: the caller of this request. Raises ApiError 401 or 403."""
+    caller = verify(request.app.state.secret, presented)
     request.state.user_id = caller.user_id
     return caller
 
