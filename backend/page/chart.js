@@ -1,12 +1,14 @@
 // Which chart fits a dataset, what to ask for it, and what came, as points. Drawing it is plot.js's.
 
-const POINTS = 400;
+import { quoted } from "./view.js";
+
+const POINTS = 120;
 const BARS = 12;
 const UNITS = ["day", "month", "year"];
 
-const isTime = ({ type }) => /^(DATE$|TIMESTAMP)/.test(type);
+const isTime = ({ type }) => /^(DATE|TIMESTAMP|TIMESTAMP WITH TIME ZONE)$/.test(type);
 const isFraction = ({ type }) => /^(DECIMAL|DOUBLE|FLOAT)/.test(type);
-const isCount = ({ name, type }) => /^U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?$/.test(type) && !/(^|_)id$/.test(name);
+const isCount = ({ name, type }) => /^(TINYINT|SMALLINT|INTEGER|BIGINT)$/.test(type) && !/(^|_)id$/.test(name);
 const isText = ({ type }) => type === "VARCHAR";
 
 /** A measure over time where there is a time, else by the first text; null where neither makes sense. */
@@ -21,10 +23,11 @@ function choice({ columns }) {
 export function queries(dataset) {
   const chosen = choice(dataset);
   if (!chosen) return [];
-  const value = `value:${chosen.measure}.sum()`;
+  const by = `by:${quoted(chosen.by)}`;
+  const value = `value:${quoted(chosen.measure)}.sum()`;
   return chosen.kind === "time"
-    ? UNITS.map((unit) => ({ select: `by:${chosen.by}.trunc(${unit}),${value}`, order: "by", limit: POINTS }))
-    : [{ select: `by:${chosen.by},${value}`, order: "value.desc.nullslast", limit: BARS }];
+    ? UNITS.map((unit) => ({ select: `${by}.trunc(${unit}),${value}`, order: "by", limit: POINTS }))
+    : [{ select: `${by},${value}`, order: "value.desc.nullslast", limit: BARS }];
 }
 
 /** The chart in their results: `{kind, title, by, measure, points: [{by, value}]}`, values as they came. */

@@ -3,21 +3,21 @@
 import { byId, element } from "./dom.js";
 
 const CONDITIONS = [
-  { prefix: "eq.", label: "is", kinds: "text number time boolean" },
-  { prefix: "neq.", label: "is not", kinds: "text number time" },
+  { prefix: "eq.", label: "is", kinds: "text uuid number time boolean" },
+  { prefix: "neq.", label: "is not", kinds: "text uuid number time" },
   { prefix: "gt.", label: "is greater than", kinds: "number time" },
   { prefix: "gte.", label: "is at least", kinds: "number time" },
   { prefix: "lt.", label: "is less than", kinds: "number time" },
   { prefix: "lte.", label: "is at most", kinds: "number time" },
   { prefix: "ilike.", label: "is like (* stands for anything)", kinds: "text" },
-  { prefix: "in.", label: "is one of (a,b,…)", kinds: "text number time" },
-  { prefix: "is.null", label: "is missing", kinds: "text number time boolean other", alone: true },
-  { prefix: "not.is.null", label: "is there", kinds: "text number time boolean other", alone: true },
+  { prefix: "in.", label: "is one of (a,b,…)", kinds: "text uuid number time" },
+  { prefix: "is.null", label: "is missing", kinds: "text uuid number time boolean other", alone: true },
+  { prefix: "not.is.null", label: "is there", kinds: "text uuid number time boolean other", alone: true },
 ];
 
 function kind(type) {
-  if (type === "VARCHAR" || type === "UUID") return "text";
-  if (type === "BOOLEAN") return "boolean";
+  if (type === "VARCHAR") return "text";
+  if (type === "UUID" || type === "BOOLEAN") return type.toLowerCase();
   if (/^(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DOUBLE|FLOAT|DECIMAL\(.*\))$/.test(type)) return "number";
   return /^(DATE|TIME.*)$/.test(type) ? "time" : "other";
 }

@@ -2,6 +2,7 @@
 
 import { byId, element } from "./dom.js";
 import { Exact, shown } from "./exact.js";
+import { quoted } from "./view.js";
 
 const SORTED = { asc: "ascending", desc: "descending" };
 const NEXT = { none: "asc", asc: "desc", desc: "none" };
@@ -21,10 +22,10 @@ export function show({ dataset, page, view }, sort) {
 }
 
 function head({ name, type }, order, sort) {
-  const way = order === `${name}.asc` ? "asc" : order === `${name}.desc` ? "desc" : "none";
+  const way = ["asc", "desc"].find((way) => order === `${quoted(name)}.${way}`) ?? "none";
   const button = element("button", { type: "button" }, name, element("span", { ariaHidden: "true" }, MARK[way]));
   button.dataset.column = name;
-  button.onclick = () => sort(NEXT[way] === "none" ? "" : `${name}.${NEXT[way]}`);
+  button.onclick = () => sort(NEXT[way] === "none" ? "" : `${quoted(name)}.${NEXT[way]}`);
   const made = element("th", { scope: "col" }, button, element("span", { className: "type" }, type));
   if (way !== "none") made.setAttribute("aria-sort", SORTED[way]);
   return made;

@@ -24,6 +24,11 @@ export function hash(view) {
   return `#${encodeURIComponent(view.dataset)}${query && `?${query}`}`;
 }
 
+/** A column's name as it stands in `select` and `order`. */
+export function quoted(name) {
+  return /^\w+$/.test(name) ? name : `"${name.replace(/[\\"]/g, "\\$&")}"`;
+}
+
 /** Filters as properties of a query: one is text, several on one column are a list. */
 export function conditions(view) {
   const all = {};
