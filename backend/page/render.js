@@ -9,7 +9,7 @@ import * as plot from "./plot.js";
 import * as table from "./table.js";
 import { download, hash, PAGE_ROWS } from "./view.js";
 
-const FORMATS = [["JSON", { limit: 10000 }]];
+const FORMATS = { CSV: "csv", Arrow: "arrow", Parquet: "parquet" };
 
 /** Show the picture; `before` is the one it takes the place of, if any. `go` is called with the view that is wanted. */
 export function render(picture, before, go) {
@@ -73,12 +73,14 @@ function pages({ view, page, count }) {
 
 const range = ({ offset }, { rows }) => `${offset + 1} to ${offset + rows.length}`;
 
+/** JSON comes in pages, the others whole. */
 function downloads({ view, snapshot }) {
+  const link = (name, file, parameters) =>
+    element("a", { href: download(view, snapshot, parameters), download: file }, name);
+  const page = { format: "json", limit: PAGE_ROWS, offset: view.offset };
   byId("formats").replaceChildren(
-    ...FORMATS.flatMap(([name, parameters]) => [
-      element("a", { href: download(view, snapshot, parameters), download: "" }, name),
-      " ",
-    ]),
+    ...Object.entries(FORMATS).map(([name, format]) => link(name, "", { format })),
+    link("JSON of this page", `${view.dataset}.json`, page),
   );
 }
 

@@ -36,7 +36,7 @@ export function conditions(view) {
   return Object.fromEntries(Object.entries(all).map(([column, list]) => [column, list.length > 1 ? list : list[0]]));
 }
 
-/** Where the shown rows can be fetched from, all of them, in this format. */
+/** Where the shown rows can be fetched from, with these parameters. */
 export function download(view, snapshot, parameters) {
   const query = new URLSearchParams(view.filters);
   if (view.order) query.set("order", view.order);

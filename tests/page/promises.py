@@ -2,10 +2,12 @@
 
 import json
 import re
+from decimal import Decimal
 from urllib.parse import quote, urlencode
 
 import pytest
 from playwright.sync_api import expect
+from pyarrow import ipc, parquet
 
 from .browser import AXE, SCREENSHOTS
 
@@ -103,6 +105,17 @@ def walk(page):
         assert len(found) < 200, "Tab goes round and round"
 
 
+def downloaded(page, name):
+    with page.expect_download() as download:
+        page.get_by_role("link", name=name, exact=True).click()
+    return download.value
+
+
+def read_arrow(path):
+    with ipc.open_stream(path) as reader:
+        return reader.read_all()
+
+
 class Promises:
     """``site`` and ``open_tab`` are fixtures of the suite."""
 
@@ -184,15 +197,23 @@ class Promises:
         page.get_by_role("button", name="Previous").click(force=True)  # there is none
         assert cells(page) == rows(site)
 
-    def test_downloads_are_the_rows_that_are_shown_and_those_after_them(self, site, page):
+    def test_downloads_are_all_rows_of_the_filters_in_their_order(self, site, page):
         name = site.get(f"{API}/{MART}/query?limit=1").json()["rows"][0]["category_name"]
         page.goto(f"/#{MART}?order=amount.desc&category_name={quote('eq.' + name)}")
         expect(page.locator("#filters li")).to_have_count(1)
-        with page.expect_download() as download:
-            page.get_by_role("link", name="JSON").click()
-        got = exactly(download.value.path().read_text(encoding="utf-8"))
         query = urlencode({"order": "amount.desc", "category_name": f"eq.{name}", "limit": 10000})
-        assert got["rows"] == exactly(site.get(f"{API}/{MART}/query?{query}").text)["rows"]
+        answer = exactly(site.get(f"{API}/{MART}/query?{query}").text)
+
+        text = downloaded(page, "CSV")
+        assert text.path().read_bytes() == site.get(f"{API}/{MART}/query?{query}&format=csv").content
+        assert re.fullmatch(rf"{MART}_\w.*\.csv", text.suggested_filename)
+        for format_, read in (("Arrow", read_arrow), ("Parquet", parquet.read_table)):
+            table = read(downloaded(page, format_).path())
+            assert table.column_names == [column["name"] for column in answer["columns"]]
+            assert table["amount"].to_pylist() == [Decimal(row["amount"]) for row in answer["rows"]]
+            assert table["transaction_id"].to_pylist() == [int(row["transaction_id"]) for row in answer["rows"]]
+        shown = exactly(downloaded(page, "JSON of this page").path().read_text(encoding="utf-8"))
+        assert shown["rows"] == answer["rows"][:ROWS]
 
     def test_amounts_over_time_are_drawn_and_told(self, site, page):
         figure = page.get_by_role("figure")
