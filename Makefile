@@ -121,9 +121,10 @@ check:  ## Format, lint, types, unit tests, Compose and Dockerfile linters
 unit:  ## Tests without containers
 	@$(PY) -m pytest -n 2 tests/unit tests/compose tests/chaos/test_store.py
 
-e2e:  ## Tests against real containers
+e2e:  ## Tests in a browser, and against real containers
 	@deploy/setup.sh
-	@set -a && . .cache/images.env && $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/e2e tests/chaos/e2e
+	@deploy/setup.sh browser
+	@set -a && . .cache/images.env && $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/page tests/e2e tests/chaos/e2e
 
 soak:  ## Readers, PACE=0.01 seconds between reads, against builds and rollbacks for MINUTES=10, with a report
 	@deploy/setup.sh

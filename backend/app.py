@@ -11,14 +11,13 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backend import auth, cors, keys, logs, tracing
-from backend.api import problems
+from backend import auth, cors, keys, logs, pages, tracing
+from backend.api import problems, session
 from backend.api.analytics import cursor, endpoints
 from backend.api.analytics.models import LastRefresh, SnapshotId
 from backend.config import Settings
@@ -58,6 +57,8 @@ def create_app(
         title="Analytics",
         description="Personal finance marts: every user reads their own rows.",
         lifespan=_closing_the_database,
+        docs_url=None,  # FastAPI's own load their scripts from elsewhere
+        redoc_url=None,
     )
     app.state.settings = settings = settings or Settings()
     known = keys.load(settings, secret)
@@ -68,6 +69,8 @@ def create_app(
     app.state.draining = False
     problems.install(app)
     app.include_router(endpoints.router)
+    app.include_router(session.router)
+    app.include_router(pages.router)
     _add_health(app)
     app.add_middleware(Observed, metrics=app.state.metrics)
     cors.install(app, settings.cors_origins)
@@ -81,10 +84,6 @@ async def _closing_the_database(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _add_health(app: FastAPI) -> None:
-    @app.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse("/docs")
-
     @app.get("/health/live", tags=["health"])
     async def live() -> Live:
         """The process is up."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import jwt
 import typer
 from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
 from backend import filepaths
 from backend.api.problems import ApiError
@@ -22,6 +22,7 @@ from backend.errors import ConfigError
 from backend.keys import HMAC_ALGORITHM, Keys, parse_secrets
 
 ALL_ROWS = "analytics:all"
+COOKIE = "analytics_token"
 _LEEWAY_SECONDS = 10  # clocks of hosts that keep time differ by less
 _USER_ID = re.compile(r"[0-9]{1,18}")
 
@@ -30,6 +31,7 @@ _bearer = HTTPBearer(
     description=f"`sub` is the user id; scope `{ALL_ROWS}` sees all rows",
     auto_error=False,
 )
+_cookie = APIKeyCookie(name=COOKIE, description="a token, set by `POST /session`", auto_error=False)
 
 
 @dataclass(frozen=True)
@@ -116,14 +118,23 @@ def issue_here(*, user_id: int, all_rows: bool = False, ttl: timedelta) -> str:
     )
 
 
-async def principal(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> Principal:
-    """FastAPI dependency: the caller of this request. Raises ApiError 401, 403 or 503."""
-    if credentials is None:
+async def presented_token(
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    cookie: Annotated[str | None, Depends(_cookie)],
+) -> str:
+    """FastAPI dependency: the token of the header; the cookie's only where there is no such header at all."""
+    if credentials is not None:
+        return credentials.credentials
+    if cookie is None or "Authorization" in request.headers:
         raise _unauthorized("this request has no `Authorization: Bearer <token>` header")
+    return cookie
+
+
+async def principal(request: Request, presented: Annotated[str, Depends(presented_token)]) -> Principal:
+    """FastAPI dependency: the caller of this request. Raises ApiError 401, 403 or 503."""
     verifier: Verifier = request.app.state.verifier
-    caller = await verifier.principal(credentials.credentials)
+    caller = await verifier.principal(presented)
     request.state.user_id = caller.user_id
     return caller
 

@@ -7,6 +7,7 @@ from backend.errors import ConfigError
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 DBT_PROJECT_DIR = REPO_ROOT / "dbt"
+PAGE_DIR = REPO_ROOT / "backend" / "page"
 
 
 def _optional(variable: str) -> Path | None:

@@ -22,9 +22,11 @@ def main() -> None:
         _run("deploy.source", "seed-embedded")
         _run("deploy.pipeline", "build")
     api = f"http://127.0.0.1:{port}/api/analytics"
-    header = f"Authorization: Bearer {auth.issue_here(user_id=1, ttl=timedelta(days=1))}"
+    token = auth.issue_here(user_id=1, ttl=timedelta(days=1))
+    header = f"Authorization: Bearer {token}"
     typer.echo(
-        f"\nServing on http://127.0.0.1:{port} until Ctrl-C. As user 1:\n\n"
+        f"\nServing on http://127.0.0.1:{port} until Ctrl-C. In a browser it asks for a token; user 1's is\n\n"
+        f"  {token}\n\nAs that user:\n\n"
         f"  curl -H '{header}' '{api}/datasets'\n\n"
         f"  curl -H '{header}' '{api}/datasets/fct_transactions/query?order=posted_at.desc&limit=3'\n"
     )

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes this host ready to run and test the stack. Each step looks first and does nothing where all is there.
-# Usage: deploy/setup.sh [venv|secrets|engine|compose|images]...   (default: all, in that order)
+# Usage: deploy/setup.sh [venv|secrets|engine|compose|images|browser]...   (default: all but the last, in that order)
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -11,6 +11,7 @@ source deploy/setup/secrets.sh
 source deploy/setup/engine.sh
 source deploy/setup/compose.sh
 source deploy/setup/images.sh
+source deploy/setup/browser.sh
 
 if [[ $# == 0 ]]; then
     set -- venv secrets engine compose images
@@ -22,6 +23,7 @@ for step in "$@"; do
         engine) set_up_engine ;;
         compose) set_up_compose ;;
         images) set_up_images ;;
-        *) die "there is no step '$step'" "use one or more of: venv secrets engine compose images" ;;
+        browser) set_up_browser ;;
+        *) die "there is no step '$step'" "use one or more of: venv secrets engine compose images browser" ;;
     esac
 done

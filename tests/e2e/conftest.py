@@ -9,11 +9,13 @@ from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
 from backend import lockfile
 from backend.filepaths import REPO_ROOT
+from tests.page.browser import chromium, open_tab  # noqa: F401 - fixtures
 
 from .reference import Reference
 from .stack import CHECKOUT, Stack, alone, wait_for
 
 os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
+pytest.register_assert_rewrite("tests.page.promises")
 _RUN = pytest.StashKey()
 
 

@@ -6,6 +6,10 @@ from datetime import datetime
 
 import httpx
 import pytest
+from playwright.sync_api import expect
+
+from tests.page.promises import Promises, cells, rows, sign_in
+from tests.page.site import Site
 
 from .reference import DATASETS, QUERIES, comparable
 from .stack import wait_for
@@ -61,6 +65,15 @@ def test_who_has_no_token_gets_nothing(stack):
     assert set(answer.json()["error"]) == {"code", "message", "hint"}
 
 
+@pytest.fixture(scope="module")
+def site(stack):
+    return Site(stack.url("gateway", 8000), stack.token)
+
+
+class TestPage(Promises):
+    """What the page promises, in a browser on the gateway."""
+
+
 def build_watched(stack):
     """A build that succeeded, and whether its build file was seen in ``/tmp`` at each look."""
     for _ in range(5):
@@ -105,6 +118,19 @@ def test_a_run_launched_over_graphql_runs_in_the_daemon_and_the_api_serves_what_
         assert metadata["snapshot"] == after["snapshot"]
         assert metadata["dagster/row_count"] == counts[name]
         assert metadata["bytes"] > 0
+
+
+def test_an_open_page_shows_by_itself_what_a_build_made(stack, site, open_tab):
+    page = open_tab(site)
+    sign_in(page, site)
+    before = page.locator("#refreshed").get_attribute("datetime")
+    build_watched(stack)
+    expect(page.locator("#refreshed")).not_to_have_attribute("datetime", before)
+    expect(page.locator("#notice")).to_be_empty()
+    after = site.get("/api/analytics/datasets").json()
+    expect(page.locator("#refreshed")).to_have_attribute("datetime", after["last_refresh"])
+    assert (after["snapshot"] or "") in page.locator("#snapshot").text_content()
+    assert cells(page) == rows(site)
 
 
 def test_the_schedule_and_the_automation_are_on(stack):
