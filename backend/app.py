@@ -18,8 +18,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend import auth, cors, keys, logs, pages, tracing
 from backend.api import problems, session
+from backend.api.admission import Admission
 from backend.api.analytics import cursor, endpoints
 from backend.api.analytics.models import LastRefresh, SnapshotId
+from backend.api.requests import BodyLimit, HeadAsGet
 from backend.config import Settings
 from backend.duckdb import client
 from backend.metrics import Metrics
@@ -66,13 +68,20 @@ def create_app(
     app.state.cursor_key = cursor.Key(known.secrets or keys.cursor_secrets())
     app.state.database = database or client.database()
     app.state.metrics = Metrics(app.state.database, known)
+    app.state.admission = admission = Admission(
+        slots=settings.concurrent_queries, places=settings.queued_queries, seconds=settings.statement_timeout_seconds
+    )
+    app.state.metrics.running.set_function(lambda: admission.running)
+    app.state.metrics.queued.set_function(lambda: admission.queued)
     app.state.draining = False
     problems.install(app)
     app.include_router(endpoints.router)
     app.include_router(session.router)
     app.include_router(pages.router)
     _add_health(app)
+    app.add_middleware(BodyLimit, limit=settings.max_body)
     app.add_middleware(Observed, metrics=app.state.metrics)
+    app.add_middleware(HeadAsGet)
     cors.install(app, settings.cors_origins)
     return app
 
@@ -80,6 +89,7 @@ def create_app(
 @asynccontextmanager
 async def _closing_the_database(app: FastAPI) -> AsyncIterator[None]:
     yield
+    app.state.admission.close()
     app.state.database.close()
 
 

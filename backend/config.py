@@ -25,13 +25,25 @@ class Settings(BaseSettings):
 
     default_limit: int = Field(default=100, ge=1, description="rows of a page that names no limit")
     max_limit: int = Field(default=10_000, ge=1, description="rows a page may ask for")
+    max_export_rows: int = Field(default=1_000_000, ge=1, description="rows of an answer that is not JSON")
     max_queries: int = Field(default=20, ge=1, description="queries in one POST")
     duckdb_threads: int = Field(default=2, ge=1, description="threads of each DuckDB instance")
-    duckdb_memory_limit: str = Field(
-        default="512MB",
-        pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$",
-        description="memory of each DuckDB instance: one per snapshot in use",
+    duckdb_memory_limit: ByteSize = Field(
+        default=ByteSize(1_000_000_000),
+        gt=0,
+        description="memory of all DuckDB instances together, in equal parts: the current snapshot's, that of the one "
+        "before while it still answers, and those that are pinned",
     )
+    concurrent_queries: int = Field(
+        default=8, ge=1, description="requests for data at work at once, half for one caller"
+    )
+    queued_queries: int = Field(
+        default=128, ge=0, description="requests for data that wait for those, half of them one caller's, before 429"
+    )
+    statement_timeout_seconds: float = Field(
+        default=30, gt=0, description="for a request, waiting included, before its query is interrupted: 504"
+    )
+    max_body: ByteSize = Field(default=ByteSize(1_000_000), ge=1, description="bytes of a request's body, before 413")
     pinned_snapshots: int = Field(default=4, ge=1, description="snapshots kept open beside the current one")
     pinned_idle_seconds: float = Field(
         default=300, gt=0, description="after which a pinned snapshot is closed, so that retention can delete it"
@@ -59,3 +71,8 @@ class Settings(BaseSettings):
             default=(), description="origins whose pages may read answers, comma-separated; none but our own if empty"
         )
     )
+
+    @property
+    def instance_memory(self) -> int:
+        """Bytes of each DuckDB instance. A query that fits into one snapshot's fits into any."""
+        return self.duckdb_memory_limit // (self.pinned_snapshots + 2)

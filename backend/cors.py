@@ -28,7 +28,9 @@ _ANSWER_HEADERS = (
     "Retry-After",
     "traceparent",
     "WWW-Authenticate",
+    "X-Next-Cursor",
     "X-Request-Id",
+    "X-Row-Count",
     "X-Snapshot-Id",
 )
 

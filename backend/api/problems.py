@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 import duckdb
@@ -63,7 +63,8 @@ class ApiError(Exception):
         """The error as an HTTP response; its code is noted for the log and the metrics."""
         request.state.error_code = self.code
         body = {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
-        return Response(orjson.dumps(body), self.status, headers=self.headers, media_type="application/json")
+        headers = {"Cache-Control": "no-store", **self.headers}  # caches may keep some errors unless told otherwise
+        return Response(orjson.dumps(body), self.status, headers=headers, media_type="application/json")
 
 
 def bad_parameter(
@@ -89,6 +90,16 @@ def _shortened(text: str) -> str:
     return text if len(text) <= 100 else text[:100] + "…"  # noqa: PLR2004 - enough to recognise it
 
 
+def not_acceptable(*, accept: str, offers: Sequence[str]) -> ApiError:
+    """406: the client takes nothing that we can send."""
+    return ApiError(
+        406,
+        "not_acceptable",
+        f"header 'Accept': expected one of {', '.join(offers)} or */* in it, got {accept[:200]!r}",
+        hint="leave the header out for JSON, or name the format by the parameter `format`",
+    )
+
+
 def draining() -> ApiError:
     """503 of a replica that still serves but is about to stop."""
     return ApiError(
@@ -97,6 +108,42 @@ def draining() -> ApiError:
         "this replica is about to stop; it answers what it is asked until then",
         hint="ask again: another replica, or this one once it has started anew, is ready",
         headers={"Retry-After": _RETRY_SOON},
+    )
+
+
+def too_many_queries(found: str) -> ApiError:
+    """429: this caller, or all of them, ask for more at once than there are places to wait."""
+    return ApiError(
+        429,
+        "too_many_queries",
+        f"no place for another query: {found}",
+        hint=f"try again in {_RETRY_SOON} seconds, with fewer requests at once; one POST can hold several queries",
+        headers={"Retry-After": _RETRY_SOON},
+    )
+
+
+def statement_timeout(seconds: float) -> ApiError:
+    """504: the query was interrupted."""
+    return ApiError(
+        504,
+        "statement_timeout",
+        f"expected an answer within {seconds:g} seconds, stopped the query after that",
+        hint="ask for less: fewer rows, a filter, an aggregate, or fewer queries in one request",
+    )
+
+
+def client_gone() -> ApiError:
+    """499, as nginx has it: for the log and the metrics, since nobody is there to read it."""
+    return ApiError(499, "client_gone", "the client closed the connection, its query was stopped", hint="ask again")
+
+
+def body_too_large(limit: int) -> ApiError:
+    """413: the request's body was not read."""
+    return ApiError(
+        413,
+        "body_too_large",
+        f"expected a body of {limit} bytes at most, got a larger one",
+        hint="split the queries between several requests",
     )
 
 

@@ -53,6 +53,10 @@ class Connection:
         """Run a statement with bound parameters (``?``). Raises duckdb.Error."""
         return self._cursor.execute(sql, params)
 
+    def interrupt(self) -> None:
+        """End the statement that runs in this session, and in no other, from any thread: duckdb.InterruptException."""
+        self._cursor.interrupt()
+
     def unchanged(self) -> bool:
         """Whether all that was read so far is of that one state; asked after reading."""
         return self._unchanged()
@@ -112,11 +116,17 @@ class Database:
             yield connection
 
     def read(self, work: Callable[[Connection], T], snapshot: str | None = None) -> T:
-        """What ``work`` makes of a connection.
+        """What ``work`` makes of a connection, read whole. Raises as ``reading``."""
+        with self.reading(work, snapshot) as (_, result):
+            return result
+
+    @contextmanager
+    def reading(self, work: Callable[[Connection], T], snapshot: str | None = None) -> Iterator[tuple[Connection, T]]:
+        """A connection, and what ``work`` makes of it.
 
         Files that are not held in memory can change under the reader (a plain directory of somebody else's is
-        replaced, a large mart is damaged): then ``work`` is done again, on what is there now. Raises what
-        ``connection`` and ``work`` raise.
+        replaced, a large mart is damaged): then ``work`` is done again, on what is there now. Whoever goes on reading
+        afterwards asks ``unchanged`` again. Raises what ``connection`` and ``work`` raise.
         """
         for _ in range(_ATTEMPTS):
             with self.connection(snapshot) as connection:
@@ -125,9 +135,10 @@ class Database:
                 except (duckdb.Error, OSError):
                     if connection.unchanged():
                         raise
-                else:
-                    if connection.unchanged():
-                        return result
+                    continue
+                if connection.unchanged():
+                    yield connection, result
+                    return
         raise SnapshotCorrupt(
             f"the Parquet files were changed during each of {_ATTEMPTS} attempts to read them",
             hint="replace them less often, or publish snapshots",

@@ -15,7 +15,7 @@ def connect(settings: Settings, database: str = ":memory:", *, read_only: bool =
     """A connection with our limits, extensions and Python variables off. Raises duckdb.Error."""
     config: dict[str, Any] = {
         "threads": settings.duckdb_threads,
-        "memory_limit": settings.duckdb_memory_limit,
+        "memory_limit": f"{settings.instance_memory}B",
         # The container's file system is read-only: a query that doesn't fit into memory has to fail, not spill.
         "temp_directory": "",
         "autoinstall_known_extensions": False,

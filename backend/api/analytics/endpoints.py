@@ -1,35 +1,53 @@
-"""The analytics endpoints. All are plain functions: FastAPI runs them in its thread pool, where they may block."""
+"""The analytics endpoints. Each says what to ask; ``Answer`` asks it, within the limits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
-import orjson
 from fastapi import APIRouter, Response
 from fastapi import Request as HttpRequest
 
 from backend.api.analytics import sql
+from backend.api.analytics.answer import Answer, Export
 from backend.api.analytics.cursor import Cursor
 from backend.api.analytics.encode import rows_to_json
+from backend.api.analytics.formats import BATCH_ROWS, EXPORTS, Format, negotiated
 from backend.api.analytics.models import DatasetInfo, DatasetList, QueriesBody, QueryResult, QueryResults
 from backend.api.analytics.query import Query, Request, parse, read_request
 from backend.api.problems import ApiError, ErrorEnvelope, bad_parameter
 from backend.auth import Caller, Principal
+from backend.config import Settings
 from backend.datasets import Dataset
-from backend.duckdb.client import Connection, Database
+from backend.duckdb.client import Connection
 from backend.errors import SnapshotGone
 
-_HEADERS = {"X-Snapshot-Id": {"description": "the snapshot that answered", "schema": {"type": "string"}}}
+
+def _described_headers(descriptions: dict[str, str]) -> dict[str, Any]:
+    return {name: {"description": text, "schema": {"type": "string"}} for name, text in descriptions.items()}
+
+
+_HEADERS = _described_headers(
+    {
+        "X-Snapshot-Id": "the snapshot that answered",
+        "Last-Modified": "when it was made",
+        "ETag": "of this answer; none while there is only a DuckDB file",
+        "Cache-Control": "`no-cache`, or for long where `snapshot` or `cursor` pin what is answered",
+    }
+)
 _RETRY = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
 _CHALLENGE = {"WWW-Authenticate": {"schema": {"type": "string"}}}
 _ERRORS: dict[int | str, dict[str, Any]] = {
     200: {"headers": _HEADERS},
+    304: {"description": "What the client has, by `If-None-Match`, is still the answer"},
     401: {"model": ErrorEnvelope, "description": "No valid token", "headers": _CHALLENGE},
     403: {"model": ErrorEnvelope, "description": "The token names no user", "headers": _CHALLENGE},
+    429: {"model": ErrorEnvelope, "description": "More queries at once than there is room for", "headers": _RETRY},
     503: {"model": ErrorEnvelope, "description": "No data to read at the moment", "headers": _RETRY},
+    504: {"model": ErrorEnvelope, "description": "The query took too long and was stopped"},
     "default": {"model": ErrorEnvelope, "description": "Any other error"},
 }
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorEnvelope, "description": "No such dataset"}}
@@ -37,12 +55,43 @@ _QUERY_ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorEnvelope, "description": "A parameter makes no sense"},
     410: {"model": ErrorEnvelope, "description": "The snapshot asked for is gone"},
 }
-_INVALID_BODY: dict[int | str, dict[str, Any]] = {422: {"model": ErrorEnvelope, "description": "Not such a body"}}
+_COUNT_HEADERS = {
+    "Content-Range": {
+        "description": "with `Prefer: count=exact`: first and last row of the page, from 0, and how many there are; "
+        "`*` for the former where the page is empty",
+        "schema": {"type": "string"},
+    },
+    "Preference-Applied": {"description": "`count=exact` where that was done", "schema": {"type": "string"}},
+}
+_EXPORTED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "headers": {
+            **_HEADERS,
+            **_COUNT_HEADERS,
+            **_described_headers(
+                {
+                    "X-Row-Count": "rows of an answer that is not JSON",
+                    "X-Next-Cursor": "of such an answer: the cursor of the next page, missing on the last",
+                    "Link": 'the same as a URL, `rel="next"`',
+                    "Content-Disposition": "of such an answer: a name for the file",
+                }
+            ),
+        },
+        "content": {known.media_type: {"schema": {"type": "string", "format": "binary"}} for known in EXPORTS},
+    },
+    406: {"model": ErrorEnvelope, "description": "`Accept` has no format that there is"},
+}
+_INVALID_BODY: dict[int | str, dict[str, Any]] = {
+    413: {"model": ErrorEnvelope, "description": "The body is too large"},
+    422: {"model": ErrorEnvelope, "description": "Not such a body"},
+}
 
 
 def _parameter(name: str, kind: str, description: str, **schema: Any) -> dict[str, Any]:
     return {"name": name, "in": "query", "description": description, "schema": {"type": kind, **schema}}
 
+
+_FORMATS = [known.name for known in EXPORTS]
 
 # Declared by hand: they are read from the URL as they came, so that every mistake in them is answered alike.
 _PARAMETERS = [
@@ -63,8 +112,14 @@ _PARAMETERS = [
         "by",
         example="total.desc",
     ),
-    _parameter("limit", "integer", "rows of a page; API_DEFAULT_LIMIT, API_MAX_LIMIT", minimum=0),
+    _parameter(
+        "limit",
+        "integer",
+        "rows of a page: API_DEFAULT_LIMIT and API_MAX_LIMIT as JSON, API_MAX_EXPORT_ROWS otherwise",
+        minimum=0,
+    ),
     _parameter("offset", "integer", "rows to skip", minimum=0, default=0),
+    _parameter("format", "string", "what the answer is written in; default as `Accept` says", enum=["json", *_FORMATS]),
     _parameter("snapshot", "string", "answer from this snapshot; 410 when it is gone"),
     _parameter("cursor", "string", "`next` of the page before; other parameters may be left out, else must be equal"),
     {
@@ -89,65 +144,59 @@ _PARAMETERS = [
         "schema": {"type": "string"},
     },
 ]
-_COUNT_HEADERS = {
-    "Content-Range": {
-        "description": "with `Prefer: count=exact`: first and last row of the page, from 0, and how many there are; "
-        "`*` for the former where the page is empty",
-        "schema": {"type": "string"},
-    },
-    "Preference-Applied": {"description": "`count=exact` where that was done", "schema": {"type": "string"}},
-}
 
 router = APIRouter(prefix="/api/analytics", tags=["analytics"], responses=_ERRORS)
 
 
 @router.get("/datasets", response_model=DatasetList)
-def list_datasets(request: HttpRequest, caller: Caller) -> Response:
+async def list_datasets(request: HttpRequest, caller: Caller) -> Response:
     """All datasets, with the number of rows the caller may see of each."""
 
     def work(connection: Connection) -> dict[str, Any]:
         datasets = list(connection.datasets.values())
         return {"datasets": _described(connection, datasets, caller), **_state(connection)}
 
-    return _answer(request, work)
+    return Answer(request, caller, work)
 
 
 @router.get("/datasets/{dataset_id}", response_model=DatasetInfo, responses=_NOT_FOUND)
-def get_dataset(request: HttpRequest, dataset_id: str, caller: Caller) -> Response:
+async def get_dataset(request: HttpRequest, dataset_id: str, caller: Caller) -> Response:
     """One dataset."""
 
     def work(connection: Connection) -> dict[str, Any]:
         return _described(connection, [_dataset(connection, dataset_id)], caller)[0]
 
-    return _answer(request, work)
+    return Answer(request, caller, work)
 
 
 @router.get(
     "/datasets/{dataset_id}/query",
     response_model=QueryResult,
-    responses={**_NOT_FOUND, **_QUERY_ERRORS, 200: {"headers": {**_HEADERS, **_COUNT_HEADERS}}},
+    responses={**_NOT_FOUND, **_QUERY_ERRORS, **_EXPORTED},
     openapi_extra={"parameters": _PARAMETERS},
 )
-def query_dataset(request: HttpRequest, dataset_id: str, caller: Caller) -> Response:
+async def query_dataset(request: HttpRequest, dataset_id: str, caller: Caller) -> Response:
     """Rows of one dataset: the caller's own, where it has a `user_id`."""
-    asked = read_request(dataset_id, request.query_params.multi_items(), request.app.state.cursor_key)
-
-    counted: dict[str, str] = {}
+    format_ = negotiated(request)
+    parameters = [item for item in request.query_params.multi_items() if item[0] != "format"]
+    asked = read_request(dataset_id, parameters, request.app.state.cursor_key)
+    if format_ is not None:
+        return _export(request, asked, caller, format_)
 
     def work(connection: Connection) -> dict[str, Any]:
-        query = _query(request, connection, asked)
+        query = _query(connection, asked, request.app.state.settings)
         result = _result(request, connection, asked, query, caller)
         if _wants_count(request):
-            counted.update(_count(connection, query, caller, on_page=result["row_count"]))
+            ((total,),) = connection.execute(*sql.total(query, caller)).fetchall()
+            answer.headers.update(_counted(query, total, on_page=result["row_count"]))
         return result
 
-    response = _answer(request, work, asked.snapshot)
-    response.headers.update(counted)
-    return response
+    answer = Answer(request, caller, work, asked.snapshot, datasets=[dataset_id])
+    return answer
 
 
 @router.post("/query", response_model=QueryResults, responses={**_NOT_FOUND, **_QUERY_ERRORS, **_INVALID_BODY})
-def query_many(request: HttpRequest, body: QueriesBody, caller: Caller) -> Response:
+async def query_many(request: HttpRequest, body: QueriesBody, caller: Caller) -> Response:
     """Several queries, all answered from one snapshot."""
     maximum = request.app.state.settings.max_queries
     if len(body.queries) > maximum:
@@ -164,21 +213,12 @@ def query_many(request: HttpRequest, body: QueriesBody, caller: Caller) -> Respo
         results = []
         for index, item in enumerate(asked):
             with _naming_query(index):
-                query = _query(request, connection, item)
+                query = _query(connection, item, request.app.state.settings)
                 results.append(_result(request, connection, item, query, caller))
         return {"results": results, **_state(connection)}
 
-    return _answer(request, work, snapshots[0] if snapshots else None)
-
-
-def _answer(request: HttpRequest, work: Callable[[Connection], Any], snapshot: str | None = None) -> Response:
-    database: Database = request.app.state.database
-
-    def noting_snapshot(connection: Connection) -> Any:
-        request.state.snapshot = connection.snapshot  # for the header, also of an error
-        return work(connection)
-
-    return Response(orjson.dumps(database.read(noting_snapshot, snapshot)), media_type="application/json")
+    datasets = [item.dataset for item in asked]
+    return Answer(request, caller, work, snapshots[0] if snapshots else None, datasets=datasets)
 
 
 @contextmanager
@@ -220,14 +260,12 @@ def _described(connection: Connection, datasets: Sequence[Dataset], caller: Prin
     ]
 
 
-def _query(request: HttpRequest, connection: Connection, asked: Request) -> Query:
+def _query(connection: Connection, asked: Request, limits: Settings) -> Query:
     as_of = _iso(connection.last_refresh)
     # On the DuckDB file there is no snapshot to pin: a cursor is good until the file is built again.
     if asked.cursor and (asked.cursor.snapshot, asked.cursor.as_of) != (connection.snapshot, as_of):
         raise SnapshotGone("the data this cursor pages through was replaced", hint="start again without cursor")
-    dataset = _dataset(connection, asked.dataset)
-    request.state.datasets.add(dataset.id)  # for the metrics
-    return parse(asked, dataset, request.app.state.settings)
+    return parse(asked, _dataset(connection, asked.dataset), limits)
 
 
 def _wants_count(request: HttpRequest) -> bool:
@@ -235,8 +273,7 @@ def _wants_count(request: HttpRequest) -> bool:
     return "count=exact" in [preference.strip() for preference in preferences]
 
 
-def _count(connection: Connection, query: Query, caller: Principal, *, on_page: int) -> dict[str, str]:
-    ((total,),) = connection.execute(*sql.total(query, caller)).fetchall()
+def _counted(query: Query, total: int, *, on_page: int) -> dict[str, str]:
     rows = f"{query.offset}-{query.offset + on_page - 1}" if on_page else "*"
     return {"Content-Range": f"{rows}/{total}", "Preference-Applied": "count=exact"}
 
@@ -254,6 +291,38 @@ def _result(
         "next": _next(request, connection, asked, query) if len(rows) > query.limit > 0 else None,
         **_state(connection),
     }
+
+
+def _export(request: HttpRequest, asked: Request, caller: Principal, format_: Format) -> Export:
+    most = request.app.state.settings.max_export_rows
+    limits = request.app.state.settings.model_copy(update={"default_limit": most, "max_limit": most})
+
+    def work(connection: Connection) -> Iterator[bytes]:
+        query = _query(connection, asked, limits)
+        ((total,),) = connection.execute(*sql.total(query, caller)).fetchall()
+        count = max(0, min(query.limit, total - query.offset))
+        answer.headers["X-Row-Count"] = str(count)
+        name = f"{query.dataset.id}_{connection.snapshot or f'{connection.last_refresh:%Y%m%dT%H%M%S}'}.{format_.name}"
+        answer.headers["Content-Disposition"] = f"attachment; filename*=utf-8''{quote(name)}"
+        if _wants_count(request):
+            answer.headers.update(_counted(query, total, on_page=count))
+        if total > query.offset + count and query.limit:
+            cursor = _next(request, connection, asked, query)
+            answer.headers["X-Next-Cursor"] = cursor
+            answer.headers["Link"] = f'<{request.url.path}?cursor={cursor}&format={format_.name}>; rel="next"'
+        statement, before = sql.scan(query, caller, format_.shape)
+        return format_.write(connection.execute(*statement).to_arrow_reader(BATCH_ROWS), before, count)
+
+    answer = Export(
+        request,
+        caller,
+        work,
+        asked.snapshot,
+        datasets=[asked.dataset],
+        media_type=format_.media_type,
+        compressible=format_.compressible,
+    )
+    return answer
 
 
 def _next(request: HttpRequest, connection: Connection, asked: Request, query: Query) -> str:

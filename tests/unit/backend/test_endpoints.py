@@ -251,4 +251,6 @@ def test_openapi_is_true(client):
     documented = {
         parameter["name"] for parameter in paths[QUERY.replace("fct_transactions", "{dataset_id}")]["get"]["parameters"]
     }
-    assert documented == {"dataset_id", "select", "order", "limit", "offset", "snapshot", "cursor", "filters", "Prefer"}
+    assert documented == {
+        *("dataset_id", "select", "order", "limit", "offset", "format", "snapshot", "cursor", "filters", "Prefer")
+    }

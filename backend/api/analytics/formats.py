@@ -1,0 +1,138 @@
+"""The formats of answers, and how rows are written in those that stream. Why: ``deploy/decisions/0014-formats.md``."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from duckdb.sqltypes import DuckDBPyType
+from fastapi import Request
+
+from backend.api import negotiation
+from backend.api.analytics.sql import Shape
+from backend.api.analytics.text import csv_field
+from backend.api.pieces import Pieces
+from backend.api.problems import bad_parameter, not_acceptable
+from backend.datasets import children
+from backend.quoting import quoted
+
+Batches = Iterator[pa.RecordBatch]
+
+BATCH_ROWS = 32_768
+"""Rows that are in memory at once, some ten MB; also those of a row group of Parquet."""
+
+# What Arrow and Parquet, or their readers, have no exact type for.
+_COLUMNAR = {
+    "varchar": "VARCHAR",  # JSON is one, too
+    "enum": "VARCHAR",
+    "bit": "VARCHAR",
+    "uuid": "VARCHAR",
+    "interval": "VARCHAR",
+    "time with time zone": "VARCHAR",
+    "timestamp_s": "TIMESTAMP",
+    "timestamp_ms": "TIMESTAMP",
+    "hugeint": "DECIMAL(38,0)",
+    "uhugeint": "DECIMAL(38,0)",
+}
+
+
+@dataclass(frozen=True)
+class Format:
+    """How rows are streamed: in which ``shape`` DuckDB gives them, and what ``encode`` makes of batches of them."""
+
+    name: str
+    media_type: str
+    shape: Shape
+    encode: Callable[[pa.Schema, Batches], Iterator[bytes]]
+    compressible: bool = True
+
+    def write(self, reader: pa.RecordBatchReader, before: int, count: int) -> Iterator[bytes]:
+        """Pieces of ``count`` rows of the reader, without those ``before`` them; one piece at least."""
+        return self.encode(reader.schema, _cut(reader, before, count))
+
+
+def _cut(reader: pa.RecordBatchReader, before: int, count: int) -> Batches:
+    while count and (batch := next(reader, None)) is not None:
+        part = batch.slice(min(before, batch.num_rows), count)
+        before = max(0, before - batch.num_rows)
+        count -= part.num_rows
+        if part.num_rows:
+            yield part
+
+
+def columnar(expression: str, sqltype: DuckDBPyType) -> str:
+    """SQL for the value in the type that it has in Arrow and Parquet. Numbers of more than 38 digits are an error."""
+    wanted = _columnar_type(sqltype)
+    return expression if wanted == str(sqltype) else f"CAST({expression} AS {wanted})"
+
+
+def _columnar_type(sqltype: DuckDBPyType) -> str:
+    inner = [(name, _columnar_type(child)) for name, child in children(sqltype)]
+    match sqltype.id:
+        case "list" | "array":
+            return f"{inner[0][1]}[]"
+        case "struct":
+            return f"STRUCT({', '.join(f'{quoted(name)} {kind}' for name, kind in inner)})"
+        case "map":
+            return f"MAP({inner[0][1]}, {inner[1][1]})"
+        case kind:
+            return _COLUMNAR.get(kind, str(sqltype))
+
+
+def _csv(schema: pa.Schema, batches: Batches) -> Iterator[bytes]:
+    names = io.StringIO()
+    csv.writer(names).writerow(schema.names)
+    header = names.getvalue().encode()
+    for batch in batches:
+        fields = pc.binary_join_element_wise(*batch.columns, ",", null_handling="replace", null_replacement="")
+        _, _, text = pc.binary_join_element_wise(fields, "", "\r\n").buffers()
+        yield header + text.to_pybytes()
+        header = b""
+    yield header
+
+
+def _arrow(schema: pa.Schema, batches: Batches) -> Iterator[bytes]:
+    pieces = Pieces()
+    with pa.ipc.new_stream(pieces, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            yield pieces.take()
+    yield pieces.take()
+
+
+def _parquet(schema: pa.Schema, batches: Batches) -> Iterator[bytes]:
+    pieces = Pieces()
+    with pq.ParquetWriter(pieces, schema, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_table(pa.Table.from_batches([batch]))  # a row group of its own, which leaves the memory
+            yield pieces.take()
+    yield pieces.take()
+
+
+JSON = "application/json"
+EXPORTS = (
+    Format("csv", "text/csv", csv_field, _csv),
+    Format("arrow", "application/vnd.apache.arrow.stream", columnar, _arrow),
+    Format("parquet", "application/vnd.apache.parquet", columnar, _parquet, compressible=False),
+)
+
+
+def negotiated(request: Request) -> Format | None:
+    """The format asked for by ``format=``, else by ``Accept``; None: JSON. Raises ApiError 400 or 406."""
+    by_name = {"json": None, **{known.name: known for known in EXPORTS}}
+    by_type = {JSON: None, **{known.media_type: known for known in EXPORTS}}
+    named = request.query_params.getlist("format")
+    if named:
+        if len(named) > 1 or named[0] not in by_name:
+            raise bad_parameter("format", expected=f"one of {', '.join(by_name)}", came=", ".join(named))
+        return by_name[named[0]]
+    accept = ",".join(request.headers.getlist("accept")) or None
+    chosen = negotiation.media_type(accept, tuple(by_type))
+    if chosen is None:
+        raise not_acceptable(accept=str(accept), offers=tuple(by_type))
+    return by_type[chosen]
