@@ -328,7 +328,7 @@ def test_as_many_rows_as_an_export_may_have(store):
     assert len(rows(response)) == 30
     assert "link" in response.headers
     error = assert_error(client.get(f"{QUERY}?format=csv&limit=31", headers=bearer(1)), 400, "invalid_parameter")
-    assert "from 1 to 30" in error["message"]
+    assert "from 0 to 30" in error["message"]
     assert_error(client.get(f"{QUERY}?limit=30", headers=bearer(1)), 400, "invalid_parameter")
 
 
