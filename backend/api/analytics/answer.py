@@ -40,7 +40,7 @@ class Answer(Response):
     """What ``work`` makes of a connection to ``snapshot``, as JSON. It is asked for while the answer is sent.
 
     ``datasets`` are those that it is about, for the metrics. ``work`` may add to ``headers``. Whatever it raises is
-    raised before anything is sent. The slot is kept until then: an answer that waits for its client is memory, too.
+    raised before anything is sent. The slot is kept until it is sent: what waits for its client is memory, too.
     """
 
     def __init__(
