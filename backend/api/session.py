@@ -21,8 +21,13 @@ _NO_STORE = {"Cache-Control": "no-store"}
 _REFUSED: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorEnvelope, "description": "No valid token"},
     403: {"model": ErrorEnvelope, "description": "The token names no user"},
+    503: {"model": ErrorEnvelope, "description": "The keys it may be signed with can't be fetched at the moment"},
 }
-_INVALID_BODY: dict[int | str, dict[str, Any]] = {422: {"model": ErrorEnvelope, "description": "Not such a body"}}
+_INVALID_BODY: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorEnvelope, "description": "Not text at all"},
+    413: {"model": ErrorEnvelope, "description": "The body is too large"},
+    422: {"model": ErrorEnvelope, "description": "Not such a body"},
+}
 
 router = APIRouter(prefix="/session", tags=["session"])
 

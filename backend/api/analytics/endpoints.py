@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Path, Response
 from fastapi import Request as HttpRequest
 
 from backend.api.analytics import sql
@@ -145,6 +145,8 @@ _PARAMETERS = [
     },
 ]
 
+DatasetId = Annotated[str, Path(description="the dataset's `id`", examples=["fct_transactions"])]
+
 router = APIRouter(prefix="/api/analytics", tags=["analytics"], responses=_ERRORS)
 
 
@@ -160,7 +162,7 @@ async def list_datasets(request: HttpRequest, caller: Caller) -> Response:
 
 
 @router.get("/datasets/{dataset_id}", response_model=DatasetInfo, responses=_NOT_FOUND)
-async def get_dataset(request: HttpRequest, dataset_id: str, caller: Caller) -> Response:
+async def get_dataset(request: HttpRequest, dataset_id: DatasetId, caller: Caller) -> Response:
     """One dataset."""
 
     def work(connection: Connection) -> dict[str, Any]:
@@ -175,7 +177,7 @@ async def get_dataset(request: HttpRequest, dataset_id: str, caller: Caller) -> 
     responses={**_NOT_FOUND, **_QUERY_ERRORS, **_EXPORTED},
     openapi_extra={"parameters": _PARAMETERS},
 )
-async def query_dataset(request: HttpRequest, dataset_id: str, caller: Caller) -> Response:
+async def query_dataset(request: HttpRequest, dataset_id: DatasetId, caller: Caller) -> Response:
     """Rows of one dataset: the caller's own, where it has a `user_id`."""
     format_ = negotiated(request)
     parameters = [item for item in request.query_params.multi_items() if item[0] != "format"]

@@ -89,6 +89,22 @@ class QueryBody(BaseModel):
 class QueriesBody(BaseModel):
     """Queries to be answered from one snapshot."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "queries": [
+                        {
+                            "dataset": "fct_transactions",
+                            "select": "count(),amount.sum()",
+                            "posted_on": "gte.2024-01-01",
+                        },
+                        {"dataset": "dim_accounts", "limit": 3},
+                    ]
+                }
+            ]
+        },
+    )
 
     queries: list[QueryBody] = Field(min_length=1)

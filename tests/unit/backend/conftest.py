@@ -3,6 +3,7 @@ import pytest
 from backend.snapshots import SnapshotStore
 
 from .api import open_api
+from .declared import write_declared
 from .marts import publish, write_file
 
 
@@ -37,5 +38,15 @@ def any_client(request, tmp_path):
         opened, _ = open_api(parquet_dir=request.getfixturevalue("store").root)
     else:
         opened, _ = open_api(duckdb_path=request.getfixturevalue("duckdb_file"))
+    with opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def declared_client(tmp_path_factory):
+    """The API on a DuckDB file with all marts of the project, as they are declared."""
+    path = tmp_path_factory.mktemp("declared") / "analytics.duckdb"
+    write_declared(path)
+    opened, _ = open_api(duckdb_path=path)
     with opened:
         yield opened
