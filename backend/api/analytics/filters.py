@@ -63,7 +63,8 @@ def _column(dataset: Dataset, name: str, text: str, reserved: tuple[str, ...]) -
     if column := dataset.column(found):
         return column
     if name in _TREES:
-        raise bad_parameter(name, expected="filters by column, which all have to hold; there are no others", came=text)
+        expected = "filters by column, which all have to hold: logic trees (or, and) are not supported"
+        raise bad_parameter(name, expected=expected, came=text, position=1)
     names = ", ".join(column.name for column in dataset.columns)
     raise ApiError(
         400,
