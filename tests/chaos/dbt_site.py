@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -33,7 +34,9 @@ class Build:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "deploy.pipeline", "build"],
                 cwd=site.project, env={**site.environment, **variables}, stdout=output, stderr=subprocess.STDOUT,
+                start_new_session=True,
             )  # fmt: skip
+        site.builds.append(self)
 
     def ended(self) -> tuple[int, str]:
         """Exit code and output."""
@@ -73,6 +76,7 @@ class DbtSite:
             "DBT_USE_COLORS": "false",
             "TMPDIR": str(directory),
         }
+        self.builds: list[Build] = []
         self.states: list[State] = []
         self.name = "Bea"
         self._known: dict[str, str] = {}  # the source's state: digest of the marts built from it
@@ -90,7 +94,10 @@ class DbtSite:
 
     def close(self) -> None:
         self.warm.close()
-        shutil.rmtree(self.directory)
+        for build in self.builds:  # a dbt whose parent was killed may live on, and write
+            with suppress(ProcessLookupError):
+                os.killpg(build.process.pid, signal.SIGKILL)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def good_build(self) -> str:
         self._other_state()
