@@ -45,8 +45,9 @@ class Build:
     def dbt(self) -> int | None:
         """Process id of the dbt that builds the marts, not of the one that parses the project before."""
         for path in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
-            if b"\0build\0" in Path(f"/proc/{path}/cmdline").read_bytes():
-                return int(path)
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                if b"\0build\0" in Path(f"/proc/{path}/cmdline").read_bytes():
+                    return int(path)
         return None
 
     def wait_for_dbt(self) -> int:
