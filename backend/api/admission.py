@@ -8,6 +8,7 @@ has gone, is interrupted. Turns are taken under a lock rather than on an event l
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Hashable
@@ -147,7 +148,9 @@ class Job:
 
     async def run(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """What the function returns or raises, else ApiError: 504 when the time is up, 499 when the client is gone."""
-        work = asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+        # In the context of the request, so that what is logged has its ids.
+        context = contextvars.copy_context()
+        work = asyncio.get_running_loop().run_in_executor(self._pool, lambda: context.run(function, *args))
         try:
             if await self._finished(work):
                 return work.result()

@@ -256,18 +256,22 @@ def lying(app, lie):
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        start = {}
+        start, parts = {}, []
 
         async def altered(message):
             if message["type"] == "http.response.start":
                 start.update(message)
                 return
-            body = lie(message["body"])
+            parts.append(message.get("body", b""))
+            if message.get("more_body"):
+                return
+            body = lie(b"".join(parts))
             headers = [pair for pair in start["headers"] if pair[0] != b"content-length"]
             await send({**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
             await send({"type": "http.response.body", "body": body})
 
-        await app({**scope, "query_string": lie(scope["query_string"])}, receive, altered)
+        plain = [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]
+        await app({**scope, "headers": plain, "query_string": lie(scope["query_string"])}, receive, altered)
 
     return asgi
 

@@ -33,6 +33,9 @@ class Connection:
     def hold(self) -> None:
         """There is nothing to hold."""
 
+    def interrupt(self) -> None:
+        """Nobody goes away, and nothing takes long."""
+
 
 class Naive:
     """Stands in for ``backend.duckdb.client.Database``. Columns are looked up once; all else is per request."""
