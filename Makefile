@@ -28,6 +28,9 @@ STORE = $(if $(shell $(COMPOSE) ps -q dagster-daemon 2>/dev/null),$(COMPOSE) exe
 # Under the overlays of .env, if it names some; of the phases the rollout takes the one it needs.
 ROLLOUT = $(if $(COMPOSE_FILE),COMPOSE_FILE='$(COMPOSE_FILE)') $(PY) -m deploy.rollout
 
+# They keep two cores busy by themselves.
+ROLLOUT_TESTS := tests/e2e/test_rollout.py tests/e2e/test_rollout_faults.py
+
 .DEFAULT_GOAL := help
 .PHONY: help demo dbt token up down logs ps clean snapshots rollback-data preflight verify promote rollback status finalize setup secrets images locks fmt check test unit e2e soak chaos
 
@@ -124,7 +127,8 @@ unit:  ## Tests without containers
 e2e:  ## Tests in a browser, and against real containers
 	@deploy/setup.sh
 	@deploy/setup.sh browser
-	@set -a && . .cache/images.env && $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/page tests/e2e tests/chaos/e2e
+	@set -a && . .cache/images.env && $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/page tests/e2e tests/chaos/e2e $(ROLLOUT_TESTS:%=--ignore %)
+	@set -a && . .cache/images.env && $(PY) -m pytest $(ROLLOUT_TESTS)
 
 soak:  ## Readers, PACE=0.01 seconds between reads, against builds and rollbacks for MINUTES=10, with a report
 	@deploy/setup.sh
