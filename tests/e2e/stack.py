@@ -156,8 +156,12 @@ class Stack:
 
     def exec(self, service, *command):
         """Exit code and output of a command in a running container."""
-        code, output = self.container(service).exec_run(list(command))
-        return code, output.decode()
+        # Not by the SDK: on a busy machine it loses what comes in one packet with the engine's answer.
+        done = subprocess.run(
+            ["docker", "exec", self.container(service).id, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, check=False, timeout=START_SECONDS,
+        )  # fmt: skip
+        return done.returncode, done.stdout
 
     # --- the source -----------------------------------------------------------------------------------------------
 
