@@ -1,10 +1,10 @@
-"""Builds the command lines of ``docker compose``; nothing here runs one."""
+"""Builds the command lines of ``docker compose``, and of ``docker exec``; nothing here runs one."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 _DEFAULT_FILES = "compose/base.yaml:compose/phase2.yaml"
@@ -13,13 +13,15 @@ _PHASE = re.compile(r"\bphase\d(?=\.ya?ml)")
 
 @dataclass(frozen=True)
 class Command:
-    """A command line, and the variables that it needs beside the caller's own."""
+    """A command line, and the variables that it needs beside the caller's own; ``secrets`` are never shown."""
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
-        return " ".join((*(f"{name}={value}" for name, value in self.environment.items()), *self.arguments))
+        shown = (argument if "\n" not in argument else "…" for argument in self.arguments)
+        return " ".join((*(f"{name}={value}" for name, value in self.environment.items()), *shown))
 
 
 class Compose:
@@ -67,6 +69,12 @@ class Compose:
         volumes = ("--volume", volume) if volume else ()
         ending = ("--detach",) if detach else ("--rm", "--no-TTY")
         return self._command(phase, "run", "--no-deps", *ending, *naming, *volumes, service, *command)
+
+    def execute(self, container: str, *command: str, secrets: Mapping[str, str]) -> Command:
+        """Run something in a container that runs, with these variables."""
+        # Not by the SDK: that reads past what comes in one packet with the head of the engine's answer, and loses it.
+        variables = (f"--env={name}" for name in secrets)
+        return Command(("docker", "exec", *variables, container, *command), {}, secrets)
 
     def _command(self, phase: int, *arguments: str) -> Command:
         return Command(("docker", "compose", "--profile", "*", *arguments), {"COMPOSE_FILE": self.files_of(phase)})

@@ -81,24 +81,6 @@ class Engine:
         except NotFound:
             return None
 
-    def execute(self, container: Container, *command: str, **environment: str) -> str:
-        """Run a command in a container; its standard output. Raises EngineFailed with what it said otherwise."""
-        try:
-            done: Any = self._client.containers.get(container.id).exec_run(
-                list(command), environment=environment, demux=True
-            )
-        except DockerException as error:
-            raise EngineFailed(
-                f"running {command[0]} in {container.name} failed: {error}", hint="see `make ps`"
-            ) from error
-        output, errors = ((stream or b"").decode(errors="replace") for stream in done.output)
-        if done.exit_code != 0:
-            said = (errors or output).strip()[-2000:]
-            raise EngineFailed(
-                f"{command[0]} in {container.name} ended with code {done.exit_code}: {said}", hint="see `make logs`"
-            )
-        return output
-
     def remove(self, container: Container, *, grace: int | None = None) -> None:
         """Stop a container, by itself or after ``grace`` seconds, and delete it; nothing if it is gone."""
         try:

@@ -118,7 +118,7 @@ def _space(site: Site, target: int) -> str:
     place = PHASES[backend.phase or 0][BACKEND]
     root = place.variables.get("PARQUET_DIR", f"{place.mount.target}/parquet")
     file = place.variables.get("DUCKDB_PATH", "")
-    size, free = map(int, site.engine.execute(backend, "python", "-c", _SIZES, root, file).split())
+    size, free = map(int, site.execute(backend, "python", "-c", _SIZES, root, file).split())
     if target == 2:  # noqa: PLR2004 - the phase with a directory of the host's
         free = shutil.disk_usage(_existing(site.parquet_host_dir)).free
     keep = int(site.config(target).variable(DAEMON, "SNAPSHOTS_KEEP") or 0)

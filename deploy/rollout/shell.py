@@ -36,7 +36,7 @@ class Shell:
         """
         finished = subprocess.run(
             command.arguments,
-            env={**os.environ, **command.environment},
+            env={**os.environ, **command.environment, **command.secrets},
             cwd=filepaths.REPO_ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -135,9 +135,13 @@ class Site:
 
     # --- what it says --------------------------------------------------------------------------------------------
 
+    def execute(self, container: Container, *command: str, **secrets: str) -> str:
+        """Run a command in a container; its standard output. Raises CommandFailed with what it said otherwise."""
+        return self.shell.output(self.compose.execute(container.name, *command, secrets=secrets))
+
     def builds(self) -> list[str]:
-        """Ids of the Dagster runs that are under way. Raises EngineFailed when that can't be known."""
-        said = self.engine.execute(
+        """Ids of the Dagster runs that are under way. Raises EngineFailed or CommandFailed when it can't be known."""
+        said = self.execute(
             self.one("dagster-postgres"), "psql", "--username=dagster", "--dbname=dagster", "-qtAc", _BUILDING
         )
         return said.split()
@@ -163,7 +167,7 @@ class Site:
         return next(iter(ports.values()))
 
     def answers(self, backend: Container) -> dict[str, Any]:
-        """What one backend answers of all datasets, see above. Raises EngineFailed, ConfigError."""
+        """What one backend answers of all datasets, see above. Raises CommandFailed, ConfigError."""
         config = self.config(0)
         path = Path(config.secrets["jwt_secret"])
         try:
@@ -180,5 +184,5 @@ class Site:
             audience=config.variable(BACKEND, "API_JWT_AUDIENCE") or "",
             issuer=config.variable(BACKEND, "API_JWT_ISSUER") or "",
         )
-        found: dict[str, Any] = json.loads(self.engine.execute(backend, "python", "-c", _ANSWERS, TOKEN=token))
+        found: dict[str, Any] = json.loads(self.execute(backend, "python", "-c", _ANSWERS, TOKEN=token))
         return found

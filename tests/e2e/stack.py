@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
 import subprocess
-import tarfile
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -195,11 +193,11 @@ class Stack:
 
     def manifest(self, snapshot):
         """Of a snapshot in phases 1 and 2, as the daemon sees it."""
-        # As an archive: what `docker exec` prints may lack its beginning on a busy machine.
-        path = f"/opt/dagster/dagster_home/data/parquet/snapshots/{snapshot}/manifest.json"
-        chunks, _ = self.container("dagster-daemon").get_archive(path)
-        with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
-            return json.load(archive.extractfile("manifest.json"))
+        code, output = self.exec(
+            "dagster-daemon", "cat", f"/opt/dagster/dagster_home/data/parquet/snapshots/{snapshot}/manifest.json"
+        )
+        assert code == 0, output
+        return json.loads(output)
 
     # --- Dagster --------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,7 @@
-from deploy.rollout.compose import Compose, Config
+import pytest
+
+from deploy.rollout.compose import Command, Compose, Config
+from deploy.rollout.shell import CommandFailed, Shell
 from tests.compose.test_rendered import render
 
 
@@ -26,6 +29,17 @@ def test_a_container_of_its_own_is_removed_when_it_ends_unless_its_last_words_ar
     assert "--rm" in attached
     assert attached[attached.index("--volume") + 1] == "/srv/marts of ours:/seed:ro"
     assert "--rm" not in compose.run(1, "backend", name="x", detach=True).arguments
+
+
+def test_a_secret_reaches_the_command_in_a_container_and_no_message():
+    command = Compose(None).execute("backend-1", "printenv", "TOKEN", secrets={"TOKEN": "s3cret"})
+    assert command.arguments == ("docker", "exec", "--env=TOKEN", "backend-1", "printenv", "TOKEN")
+    assert "s3cret" not in f"{command} {command!r}"
+    local = Command(("sh", "-c", 'printf %s "$TOKEN"; exit "$CODE"'), {"CODE": "0"}, {"TOKEN": "s3cret"})
+    assert Shell().output(local) == "s3cret"
+    with pytest.raises(CommandFailed) as failed:
+        Shell().output(Command(("false",), {}, {"TOKEN": "s3cret"}))
+    assert "s3cret" not in str(failed.value)
 
 
 def test_the_configuration_gives_what_preflight_looks_at():

@@ -21,6 +21,6 @@ def test_it_is_signed_and_claimed_as_the_backends_are_configured(tmp_path):
         sent.update(variables)
         return "{}"
 
-    Site.answers(SimpleNamespace(config=lambda _: config, engine=SimpleNamespace(execute=execute)), None)
+    Site.answers(SimpleNamespace(config=lambda _: config, execute=execute), None)
     claims = jwt.decode(sent["TOKEN"], NEW, algorithms=["HS256"], audience="marts", issuer="us")
     assert claims["scope"] == "analytics:all"
