@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 def add(root: Path, event: str) -> None:
     """Count one more STARTED, or one of OUTCOMES. Only who holds the build lock of the store may."""
-    counts = {**read(root)}
+    counts = read(root)
     counts[event] = counts.get(event, 0) + 1
     temporary = root / f".next.{FILE_NAME}"
     try:

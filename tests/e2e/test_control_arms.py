@@ -18,12 +18,13 @@ from backend.config import Settings
 from backend.duckdb.client import Database
 from backend.manifest import Column, MartSpec, label_for
 from backend.snapshots import SnapshotStore
+from tests.serving import served
 from tests.unit.dbt.runner import Build
 from tests.unit.dbt.source import create_source
 
 from .reader.clients import USERS, Client, Readers, Target
 from .reader.meanwhile import target
-from .reader.naive import Naive, served
+from .reader.naive import Naive
 from .reader.oracle import HostDirectory
 from .reader.queries import ALL_ROWS, BATCHES, Query, Read
 from .reader.raced import FIRST_SCAN, SECOND_SCAN, Raced

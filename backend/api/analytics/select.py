@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from duckdb.sqltypes import BIGINT
+from duckdb.sqltypes import BIGINT, DuckDBPyType
 
 from backend.api.analytics import functions
 from backend.api.analytics.scanner import Scanner
-from backend.datasets import Column, Dataset
+from backend.datasets import Column, Dataset, children
 
 _ITEM = "'*', a column, column.function() or count(), after alias: if it has one"
 
@@ -46,8 +47,11 @@ def parse_select(text: str, dataset: Dataset) -> tuple[Output, ...]:
             names.add(output.name.lower())
             outputs.append(output)
         if scanner.done:
-            return tuple(outputs)
+            break
         scanner.expect(",", "',' or the end")
+    if any(output.aggregates for output in outputs):
+        _groupable(scanner, outputs)
+    return tuple(outputs)
 
 
 def whole(column: Column, name: str | None = None) -> Output:
@@ -68,6 +72,17 @@ def find_column(scanner: Scanner, dataset: Dataset, name: str, *, at: int) -> Co
         names = ", ".join(column.name for column in dataset.columns)
         raise scanner.fail(f"a column of {dataset.id} ({names})", at=at)
     return column
+
+
+def _groupable(scanner: Scanner, outputs: Sequence[Output]) -> None:
+    for output in outputs:
+        if not output.aggregates and _has_interval(output.sqltype):
+            # A month equals 30 days there: which of the two a group is shown with would be chance.
+            raise scanner.fail(f"aggregates, or columns without INTERVAL ({output.name} is {output.type})", at=0)
+
+
+def _has_interval(sqltype: DuckDBPyType) -> bool:
+    return sqltype.id == "interval" or any(_has_interval(child) for _, child in children(sqltype))
 
 
 def _item(scanner: Scanner, dataset: Dataset) -> tuple[Output, ...]:

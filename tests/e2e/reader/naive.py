@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import uvicorn
-from fastapi import FastAPI
 
 from backend.datasets import Dataset, describe
 from backend.manifest import label_for
-from tests.e2e.stack import wait_for
 
 from .raced import Raced
 
@@ -70,17 +65,3 @@ class Naive:
         relation = f"read_parquet('{'raced://' if self._files else ''}{path}')"
         columns = describe(connection, relation, {})
         return Dataset(path.stem, label_for(path.stem), "", columns, relation, "file_row_number")
-
-
-@contextmanager
-def served(app: FastAPI) -> Iterator[str]:
-    """URL of the app, on a port of this machine that nobody else has, until the block ends."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        wait_for(lambda: server.started, "uvicorn listens", seconds=30, every=0.05)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()

@@ -3,13 +3,13 @@
 import dataclasses
 import re
 import socket
-import threading
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import httpx
-import uvicorn
 
 from tests.e2e.stack import wait_for
+from tests.serving import served
 
 from .api import bearer, open_api
 
@@ -17,11 +17,11 @@ HEAVY = "/api/analytics/datasets/heavy/query"
 
 
 class Listening:
-    def __init__(self, app, port):
+    def __init__(self, app, url):
         self.app = app
         self.database = app.state.database
-        self.port = port
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = url
+        self.port = urlsplit(url).port
 
     def get(self, path, user=1, **options):
         """On a connection of its own."""
@@ -52,15 +52,8 @@ class Listening:
 @contextmanager
 def listening(store, **settings):
     client, _ = open_api(parquet_dir=store.root, **settings)
-    server = uvicorn.Server(uvicorn.Config(client.app, port=0, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_for(lambda: server.started, "the server listens", seconds=60)
-        yield Listening(client.app, server.servers[0].sockets[0].getsockname()[1])
-    finally:
-        server.should_exit = True
-        thread.join()
+    with served(client.app) as url:
+        yield Listening(client.app, url)
 
 
 def add_long(database, rows, *, name="long", column="'row ' || i"):

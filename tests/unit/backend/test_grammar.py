@@ -338,6 +338,13 @@ def test_what_has_no_literals_has_only_is_null(odd_client, parameters):
     assert "is.null or is.not_null" in error["message"]
 
 
+@pytest.mark.parametrize("select", ["span,count()", "n.sum(),*"])
+def test_intervals_are_no_groups(odd_client, select):
+    error = assert_error(odd_client.get(f"{ODDITIES}?select={select}", headers=bearer(1)), 400, "invalid_parameter")
+    assert "columns without INTERVAL (span is INTERVAL)" in error["message"]
+    assert odd_client.get(f"{ODDITIES}?select=span", headers=bearer(1)).status_code == 200
+
+
 def test_a_sum_of_floats_is_the_same_every_time_and_everywhere(tmp_path):
     """Whatever threads there are: in the mart's order, which Python repeats."""
     values = [(n * 7919 % 100_003) / 7 - 5e3 for n in range(300_000)]
