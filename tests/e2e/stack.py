@@ -27,6 +27,7 @@ SCALE = "0.25"
 START_SECONDS = 300  # from nothing to the first answer, images built, on a machine that others use as well
 RUN_SECONDS = 400
 LOCATION = "deploy.pipeline.definitions"
+STORE = "/opt/dagster/dagster_home/data/parquet"  # in Dagster's containers
 SECRETS = ("postgres_password", "source_owner_password", "source_reader_password", "dagster_db_password", "jwt_secret")
 
 
@@ -193,11 +194,15 @@ class Stack:
 
     def manifest(self, snapshot):
         """Of a snapshot in phases 1 and 2, as the daemon sees it."""
-        code, output = self.exec(
-            "dagster-daemon", "cat", f"/opt/dagster/dagster_home/data/parquet/snapshots/{snapshot}/manifest.json"
-        )
+        code, output = self.exec("dagster-daemon", "cat", f"{STORE}/snapshots/{snapshot}/manifest.json")
         assert code == 0, output
         return json.loads(output)
+
+    def follows(self):
+        """Whether the API answers from what is published: not yet, while another request opens that snapshot."""
+        code, pointer = self.exec("dagster-daemon", "readlink", f"{STORE}/mart")
+        assert code == 0, pointer
+        return pointer.strip() == f"snapshots/{self.snapshot()}"
 
     # --- Dagster --------------------------------------------------------------------------------------------------
 
@@ -264,10 +269,11 @@ class Stack:
         return wait_for(ended, f"run {run_id} ends", seconds=RUN_SECONDS, details=lambda: self.logs("dagster-daemon"))
 
     def build(self, *assets):
-        """Run a build that must succeed; id of its run."""
+        """Run a build that must succeed, until the API answers from what it published; id of its run."""
         run_id = self.launch(*assets)
         status = self.finished(run_id)
         assert status == "SUCCESS", f"{status}: {self.failure(run_id)}\n{self.logs('dagster-daemon')}"
+        wait_for(self.follows, "the API answers from what is published", seconds=30)
         return run_id
 
     def events(self, run_id):
