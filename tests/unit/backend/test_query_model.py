@@ -5,10 +5,11 @@ import math
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from backend.manifest import Column, MartSpec
@@ -129,10 +130,21 @@ def same(came, expected):
     return came == expected
 
 
+_NEAR = 1e-14
+
+
+def ordered_alike(whole, items, order):
+    """Whether averages that are sorted by are far enough from each other for floats to sort as they do."""
+    sorted_by = [items.index(item) for item in items if item.name in {key.name for key in order}]
+    columns = [sorted({row[n] for row in whole if isinstance(row[n], Fraction)}) for n in sorted_by]
+    return all(b - a > _NEAR * max(abs(a), abs(b)) for column in columns for a, b in pairwise(column))
+
+
 @EXAMPLES
 @given(user=st.sampled_from([1, 2, 3]), query=queries(), limit=limits, offset=st.sampled_from([0, 0, 1, 30]))
 def test_a_query_gives_what_the_model_says(clients, user, query, limit, offset):
     whole = model.answer(ROWS, user, *query)
+    assume(ordered_alike(whole, query[0], query[2]))
     asked = [*parameters(*query), ("limit", str(limit)), ("offset", str(offset))]
     responses = [
         client.get(QUERY, params=asked, headers={**bearer(user), "Prefer": "count=exact"}) for client in clients
@@ -148,7 +160,7 @@ def test_a_query_gives_what_the_model_says(clients, user, query, limit, offset):
             for item, value in zip(items, expected, strict=True):
                 came = as_came(row[item.name], item.type)
                 if isinstance(value, Fraction):  # the exact average; what comes is a float near it
-                    assert came == pytest.approx(float(value), rel=1e-14)
+                    assert came == pytest.approx(float(value), rel=_NEAR)
                 else:
                     assert same(came, as_shown(value, item.type)), (item, came, value)
         span = f"{offset}-{offset + len(page) - 1}" if page else "*"
