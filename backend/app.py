@@ -20,6 +20,7 @@ from backend import auth, cors, keys, logs, pages, tracing
 from backend.api import problems, session
 from backend.api.admission import Admission
 from backend.api.analytics import cursor, endpoints
+from backend.api.analytics.kept import KeptAnswers
 from backend.api.analytics.models import LastRefresh, SnapshotId
 from backend.api.requests import BodyLimit, HeadAsGet
 from backend.config import Settings
@@ -65,9 +66,11 @@ def create_app(
     app.state.settings = settings = settings or Settings()
     known = keys.load(settings, secret)
     app.state.verifier = auth.Verifier(known, audience=settings.jwt_audience, issuer=settings.jwt_issuer)
-    app.state.cursor_key = cursor.Key(known.secrets or keys.cursor_secrets())
+    app.state.cursor_key = cursor_key = cursor.Key(known.secrets or keys.cursor_secrets())
+    app.state.answered_with = [settings.model_dump_json(), cursor_key.sign(b"").hex()]
+    app.state.answers = answers = KeptAnswers(settings.kept_answers)
     app.state.database = database or client.database()
-    app.state.metrics = Metrics(app.state.database, known)
+    app.state.metrics = Metrics(app.state.database, known, answers)
     app.state.admission = admission = Admission(
         slots=settings.concurrent_queries, places=settings.queued_queries, seconds=settings.statement_timeout_seconds
     )

@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     resident_memory: ByteSize = Field(
         default=ByteSize(256_000_000), description="for verified copies of the marts; larger ones are read from disk"
     )
+    kept_answers: ByteSize = Field(
+        default=ByteSize(64_000_000), description="memory for answers that are made once for each snapshot"
+    )
     scrub_seconds: float = Field(
         default=60, gt=0, description="between two comparisons of the current snapshot's files with their checksums"
     )

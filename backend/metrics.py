@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from backend import tally
+from backend.api.analytics.kept import KeptAnswers
 from backend.duckdb.client import Database
 from backend.keys import Keys
 
@@ -30,7 +31,7 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 class Metrics:
     """What is counted per request, and what the database says of itself when scraped."""
 
-    def __init__(self, database: Database, keys: Keys) -> None:
+    def __init__(self, database: Database, keys: Keys, answers: KeptAnswers) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "http_requests", "Requests answered.", ["method", "route", "status"], registry=self.registry
@@ -63,6 +64,7 @@ class Metrics:
         self.registry.register(_DatabaseCollector(database))
         self.registry.register(_BuildCollector(database))
         self.registry.register(_KeysCollector(keys))
+        self.registry.register(_AnswersCollector(answers))
         ProcessCollector(registry=self.registry)
 
     def observe(
@@ -170,3 +172,19 @@ class _KeysCollector(Collector):
             fetches.add_metric(["fetched"], self._published.fetched)
             fetches.add_metric(["failed"], self._published.failed)
         yield fetches
+
+
+class _AnswersCollector(Collector):
+    def __init__(self, answers: KeptAnswers) -> None:
+        self._answers = answers
+
+    def collect(self) -> Iterator[Metric]:
+        answers = CounterMetricFamily(
+            "analytics_answers", "Answers of data as JSON, by where they came from.", labels=["source"]
+        )
+        answers.add_metric(["kept"], self._answers.found)
+        answers.add_metric(["query"], self._answers.made)
+        yield answers
+        yield GaugeMetricFamily(
+            "analytics_kept_answers_bytes", "Memory of the answers that are kept.", value=self._answers.size
+        )

@@ -46,7 +46,7 @@ class Admission:
     def __init__(self, *, slots: int, places: int, seconds: float) -> None:
         self._slots = slots
         self._places = places
-        self._seconds = seconds
+        self.seconds = seconds
         self._pool = ThreadPoolExecutor(slots, thread_name_prefix="query")
         self._lock = threading.Lock()
         self._running: list[_Turn] = []
@@ -67,15 +67,15 @@ class Admission:
         self._pool.shutdown(wait=False)
 
     @asynccontextmanager
-    async def admitted(self, *shares: Hashable, receive: Receive) -> AsyncIterator[Job]:
-        """A job on a slot, kept until the block ends; ``shares`` begin with the caller.
+    async def admitted(self, *shares: Hashable, receive: Receive, deadline: float) -> AsyncIterator[Job]:
+        """A job on a slot, kept until the block ends; ``shares`` begin with the caller, ``deadline`` is of the loop.
 
         Raises ApiError 429 when there is no place to wait or no turn comes in time, and 499 when the client, whose
         ``receive`` it is, goes away meanwhile.
         """
         loop = asyncio.get_running_loop()
         gone = loop.create_task(_disconnected(receive))
-        job = Job(self._pool, gone, deadline=loop.time() + self._seconds, seconds=self._seconds)
+        job = Job(self._pool, gone, deadline=deadline, seconds=self.seconds)
         try:
             turn = self._queued(shares)
             try:

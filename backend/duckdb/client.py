@@ -29,21 +29,33 @@ T = TypeVar("T")
 _ATTEMPTS = 5
 
 
-@dataclass(frozen=True)
-class Connection:
-    """A DuckDB session on one state of all marts.
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """One state of all marts.
 
     ``snapshot`` is its id (None: the DuckDB file), ``last_refresh`` when that state was made (aware, UTC).
-    ``immutable``: nothing on the disk can change what is read; else ask ``unchanged`` before believing it.
     """
 
     snapshot: str | None
     last_refresh: datetime
     datasets: Mapping[str, Dataset]
+    _hold: Callable[[], None] = lambda: None
+
+    def hold(self) -> None:
+        """Keep the snapshot from being deleted for ``cursor_seconds``, for whoever was given a cursor on it."""
+        self._hold()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection(State):
+    """A DuckDB session on one state of all marts.
+
+    ``immutable``: nothing on the disk can change what is read; else ask ``unchanged`` before believing it.
+    """
+
     immutable: bool
     _cursor: duckdb.DuckDBPyConnection
     _unchanged: Callable[[], bool] = lambda: True
-    _hold: Callable[[], None] = lambda: None
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """The session; it ends with the connection."""
@@ -60,10 +72,6 @@ class Connection:
     def unchanged(self) -> bool:
         """Whether all that was read so far is of that one state; asked after reading."""
         return self._unchanged()
-
-    def hold(self) -> None:
-        """Keep the snapshot from being deleted for ``cursor_seconds``, for whoever was given a cursor on it."""
-        self._hold()
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,18 @@ class Database:
                 return
         with self._on_file(snapshot) as connection:
             yield connection
+
+    def state(self, snapshot: str | None = None) -> State | None:
+        """The state that a connection would be on, where that is certain without opening anything or waiting."""
+        generation = self._generations.followed(snapshot) if self._generations else None
+        if self._generations is None or generation is None:
+            return None
+        return State(
+            snapshot=generation.id,
+            last_refresh=generation.created_at,
+            datasets=generation.datasets,
+            _hold=functools.partial(self._generations.hold, generation),
+        )
 
     def read(self, work: Callable[[Connection], T], snapshot: str | None = None) -> T:
         """What ``work`` makes of a connection, read whole. Raises as ``reading``."""
@@ -192,7 +212,13 @@ class Database:
             self._file_refresh = opened.modified_at
             cursor = opened.connection.cursor()
             try:
-                yield Connection(None, opened.modified_at, opened.datasets, True, cursor)
+                yield Connection(
+                    snapshot=None,
+                    last_refresh=opened.modified_at,
+                    datasets=opened.datasets,
+                    immutable=True,
+                    _cursor=cursor,
+                )
             finally:
                 cursor.close()
 
@@ -202,13 +228,13 @@ def _session(generations: Generations, generation: Generation) -> Iterator[Conne
     cursor = generation.cursor()
     try:
         yield Connection(
-            generation.id,
-            generation.created_at,
-            generation.datasets,
-            generation.resident,
-            cursor,
-            functools.partial(generations.unchanged, generation),
-            functools.partial(generations.hold, generation),
+            snapshot=generation.id,
+            last_refresh=generation.created_at,
+            datasets=generation.datasets,
+            immutable=generation.resident,
+            _cursor=cursor,
+            _unchanged=functools.partial(generations.unchanged, generation),
+            _hold=functools.partial(generations.hold, generation),
         )
     finally:
         cursor.close()

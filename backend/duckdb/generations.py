@@ -69,6 +69,19 @@ class Generations:
             if generation is not None:
                 self._release(generation)
 
+    def followed(self, snapshot_id: str | None = None) -> Generation | None:
+        """The generation that ``lease`` would give, where it is open and all is well; it may close at any moment."""
+        if snapshot_id is None:
+            try:
+                snapshot_id = self.store.current_id()
+            except _UNREADABLE:
+                return None
+        with self._lock:
+            current, found = self._current, self._pinned.get(snapshot_id) if snapshot_id else None
+            if current is not None and current.id == snapshot_id and self._failure is None:
+                found = current
+        return found if found is not None and found.immutable else None
+
     @property
     def current(self) -> Generation | None:
         """The generation that was served last; for reports only, it may be closed at any moment."""

@@ -5,28 +5,38 @@ What it says of itself to caches, and when it is broken off: ``deploy/decisions/
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from email.utils import format_datetime
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import structlog
 from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
-from backend.api import compression, negotiation
+from backend.api import compression, negotiation, problems
 from backend.api.admission import Admission, Job
-from backend.api.analytics.cursor import Cursor
+from backend.api.analytics.kept import Kept, KeptAnswers
 from backend.api.problems import ApiError
 from backend.auth import Principal
-from backend.duckdb.client import Connection, Database
+from backend.duckdb.client import Connection, Database, State
 from backend.errors import SnapshotCorrupt
 
+T = TypeVar("T")
+Headers = Iterable[tuple[bytes, bytes]]
+Sent = Callable[[Awaitable[None]], Awaitable[None]]
+"""Waits for a part to be on its way, no longer than the answer may take."""
+
 log = structlog.get_logger(__name__)
+
+_OK = 200
+_NOT_MODIFIED = 304
 
 _EXPORT = "export"  # the share of all of them: however many clients download slowly, half of the slots are left
 _WORTH_COMPRESSING = 1000  # bytes: less fits into one packet as it is
@@ -39,8 +49,9 @@ _CURRENT = "private, no-cache"
 class Answer(Response):
     """What ``work`` makes of a connection to ``snapshot``, as JSON. It is asked for while the answer is sent.
 
-    ``datasets`` are those that it is about, for the metrics. ``work`` may add to ``headers``. Whatever it raises is
-    raised before anything is sent. The slot is kept until it is sent: what waits for its client is memory, too.
+    ``question`` is what of the request the work depends on beside its URL; ``datasets`` are those that it is about,
+    for the metrics. ``work`` may add to ``headers``. Whatever it raises is raised before anything is sent. The slot is
+    kept until it is sent: what waits for its client is memory, too. An answer that is kept takes no slot.
     """
 
     def __init__(
@@ -50,6 +61,7 @@ class Answer(Response):
         work: Callable[[Connection], Any],
         snapshot: str | None = None,
         *,
+        question: str = "",
         datasets: Iterable[str] = (),
         media_type: str = "application/json",
         compressible: bool = True,
@@ -61,20 +73,46 @@ class Answer(Response):
         self._caller = caller
         self._work = work
         self._snapshot = snapshot
+        self._question = question
         self._datasets = datasets
+        self._key: bytes | None = None
         accepted = ",".join(request.headers.getlist("accept-encoding"))
         self._coding = negotiation.encoding(accepted, tuple(compression.CODINGS)) if compressible else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Answer, see the ASGI specification. Raises ApiError 429, 499 or 504, or what the work raises."""
-        async with self._admitted(receive) as job:
-            body = await job.run(self._read, job)
-            if self.status_code != 304:  # noqa: PLR2004 - has no body whose length it could be
-                self.headers["Content-Length"] = str(len(body))
-            await self._send(job, _parts(body), send)
+        self._begin()
+        state = self._database.state(self._snapshot)
+        key = self._described(state) if state else None
+        if state and key and (kept := await self._at_hand(key)):
+            if kept.pages:
+                state.hold()
+            await self._send(kept.status, kept.headers, _parts(kept.body), self._in_time, send)
+            return
+        with self._answers.making(key) as promise:
+            async with self._admitted(receive) as job:
+                kept = await job.run(self._read, job)
+                if key and key == self._key and kept.status == _OK:  # and not of a snapshot published meanwhile
+                    self._answers.keep(key, kept)
+                    promise.set_result(kept)
+                await self._send(kept.status, kept.headers, _parts(kept.body), job.sent, send)
 
-    def _read(self, job: Job) -> bytes:
-        return b"".join(self._database.read(lambda connection: self._pieces(connection, job), self._snapshot))
+    def _begin(self) -> None:
+        self._deadline = asyncio.get_running_loop().time() + self._admission.seconds
+
+    async def _at_hand(self, key: bytes) -> Kept | None:
+        """The answer that is kept, or that somebody is about to make; one without a body where the client has it."""
+        if self._is_known():
+            return Kept(_NOT_MODIFIED, tuple(self.raw_headers), b"", pages=True)
+        found = self._answers.get(key)
+        return await self._in_time(asyncio.wrap_future(found)) if isinstance(found, Future) else found
+
+    def _read(self, job: Job) -> Kept:
+        body = b"".join(self._database.read(lambda connection: self._pieces(connection, job), self._snapshot))
+        if self.status_code == _OK:
+            self.headers["Content-Length"] = str(len(body))
+        pages = getattr(self._request.state, "pages", False)
+        return Kept(self.status_code, tuple(self.raw_headers), body, pages=pages)
 
     def _encoded(self, connection: Connection) -> Iterator[bytes]:
         return iter([orjson.dumps(self._work(connection))])
@@ -82,12 +120,9 @@ class Answer(Response):
     def _pieces(self, connection: Connection, job: Job) -> Iterator[bytes]:
         """The body in pieces, the first of which is made; none when the client has it already."""
         job.interruptible(connection.interrupt)
-        self.status_code, self.raw_headers[:] = 200, self._bare  # whatever an attempt before this one made of them
-        self._request.state.snapshot = connection.snapshot  # for the header, also of an error
-        self._request.state.datasets.update(known for known in self._datasets if known in connection.datasets)
-        self._describe(connection)
+        self._described(connection)
         if self._is_known():
-            self.status_code = 304
+            self.status_code = _NOT_MODIFIED
             connection.hold()  # for the `next` that the answer the client has may have
             return iter([b""])
         pieces = self._encoded(connection)
@@ -98,26 +133,32 @@ class Answer(Response):
         self.headers["Content-Encoding"] = self._coding
         return compression.CODINGS[self._coding](pieces)
 
-    def _describe(self, connection: Connection) -> None:
+    def _described(self, state: State) -> bytes | None:
+        """The headers of an answer on that state, and what to keep it by, if anything."""
+        # Whatever an attempt before this one made of them.
+        self.status_code, self.raw_headers[:] = _OK, self._bare
+        self._request.state.snapshot = state.snapshot  # for the header, also of an error
+        self._request.state.datasets.update(known for known in self._datasets if known in state.datasets)
         self.headers["Vary"] = _VARY
-        self.headers["Last-Modified"] = format_datetime(connection.last_refresh, usegmt=True)
+        self.headers["Last-Modified"] = format_datetime(state.last_refresh, usegmt=True)
         self.headers["Cache-Control"] = _PINNED if self._snapshot else _CURRENT
         # A DuckDB file has no name for what is in it but a time, which two builds may share.
-        if connection.snapshot and self._request.method == "GET":
-            self.headers["ETag"] = self._tag(connection.snapshot)
+        self._key = self._key_on(state.snapshot) if state.snapshot else None
+        if self._key and self._request.method == "GET":
+            self.headers["ETag"] = f'"{self._key.hex()[:32]}"'
+        return self._key
 
-    def _tag(self, snapshot: str) -> str:
-        """Of all that the answer depends on; a cursor stands for what the answer's own is signed with."""
-        state, request = self._request.app.state, self._request
+    def _key_on(self, snapshot: str) -> bytes:
+        """Of all that the answer depends on."""
+        request = self._request
         depends_on = [
             snapshot,
             [self._caller.user_id, self._caller.all_rows],
-            [request.url.path, sorted(request.query_params.multi_items()), request.headers.get("prefer")],
-            [self.media_type, self._coding],
-            state.settings.model_dump_json(),
-            Cursor(dataset="", params={}, snapshot=snapshot, as_of="", offset=0).encode(state.cursor_key),
+            [request.method, request.url.path, sorted(request.query_params.multi_items()), self._question],
+            [request.headers.get("prefer"), self.media_type, self._coding],
+            request.app.state.answered_with,
         ]
-        return f'"{hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:32]}"'
+        return hashlib.sha256(json.dumps(depends_on).encode()).digest()
 
     def _is_known(self) -> bool:
         known = ",".join(self._request.headers.getlist("if-none-match")).split(",")
@@ -125,21 +166,37 @@ class Answer(Response):
         return tag is not None and any(item.strip().removeprefix("W/") in (tag, "*") for item in known)
 
     def _admitted(self, receive: Receive, *shares: str) -> AbstractAsyncContextManager[Job]:
-        admission: Admission = self._request.app.state.admission
-        return admission.admitted(self._caller.user_id, *shares, receive=receive)
+        return self._admission.admitted(self._caller.user_id, *shares, receive=receive, deadline=self._deadline)
 
-    async def _send(self, job: Job, pieces: AsyncIterator[bytes], send: Send) -> None:
+    async def _in_time(self, awaited: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                return await awaited
+        except TimeoutError as error:
+            raise problems.statement_timeout(self._admission.seconds) from error
+
+    async def _send(self, status: int, headers: Headers, pieces: AsyncIterator[bytes], sent: Sent, send: Send) -> None:
         """Send the answer, no faster than the client takes it. What fails now breaks the connection off."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         try:
             async for piece in pieces:
                 if piece:
-                    await job.sent(send({"type": "http.response.body", "body": piece, "more_body": True}))
-            await job.sent(send({"type": "http.response.body"}))
+                    await sent(send({"type": "http.response.body", "body": piece, "more_body": True}))
+            await sent(send({"type": "http.response.body"}))
         except Exception as error:  # noqa: BLE001 - too late for any other way to say so
             # The server closes the connection of an answer that has no end.
             self._request.state.error_code = error.code if isinstance(error, ApiError) else "broken_off"
             log.warning("answer_broken_off", code=self._request.state.error_code, error=str(error))
+
+    @property
+    def _admission(self) -> Admission:
+        admission: Admission = self._request.app.state.admission
+        return admission
+
+    @property
+    def _answers(self) -> KeptAnswers:
+        answers: KeptAnswers = self._request.app.state.answers
+        return answers
 
     @property
     def _database(self) -> Database:
@@ -161,11 +218,13 @@ class Export(Answer):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Answer, see the ASGI specification. Raises as Answer, before anything is sent."""
+        self._begin()
         async with self._admitted(receive, _EXPORT) as job:
             pieces = self._read_on(job)
             try:
                 first = await job.run(next, pieces)
-                await self._send(job, self._following(job, first, pieces), send)
+                following = self._following(job, first, pieces)
+                await self._send(self.status_code, self.raw_headers, following, job.sent, send)
             finally:
                 await job.close(pieces)
 

@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
+import orjson
 from fastapi import APIRouter, Path, Response
 from fastapi import Request as HttpRequest
 
 from backend.api.analytics import sql
 from backend.api.analytics.answer import Answer, Export
 from backend.api.analytics.cursor import Cursor
-from backend.api.analytics.encode import rows_to_json
 from backend.api.analytics.formats import BATCH_ROWS, EXPORTS, Format, negotiated
 from backend.api.analytics.models import DatasetInfo, DatasetList, QueriesBody, QueryResult, QueryResults
 from backend.api.analytics.query import Query, Request, parse, read_request
@@ -220,7 +220,8 @@ async def query_many(request: HttpRequest, body: QueriesBody, caller: Caller) ->
         return {"results": results, **_state(connection)}
 
     datasets = [item.dataset for item in asked]
-    return Answer(request, caller, work, snapshots[0] if snapshots else None, datasets=datasets)
+    snapshot = snapshots[0] if snapshots else None
+    return Answer(request, caller, work, snapshot, question=body.model_dump_json(), datasets=datasets)
 
 
 @contextmanager
@@ -283,12 +284,12 @@ def _counted(query: Query, total: int, *, on_page: int) -> dict[str, str]:
 def _result(
     request: HttpRequest, connection: Connection, asked: Request, query: Query, caller: Principal
 ) -> dict[str, Any]:
-    rows = connection.execute(*sql.rows(query, caller)).fetchall()
+    rows = [row for (row,) in connection.execute(*sql.documents(query, caller)).fetchall()]
     page = rows[: query.limit]
     return {
         "dataset": query.dataset.id,
         "columns": [{"name": column.name, "type": column.type} for column in query.columns],
-        "rows": rows_to_json(query.columns, page),
+        "rows": orjson.Fragment(f"[{','.join(page)}]"),
         "row_count": len(page),
         "next": _next(request, connection, asked, query) if len(rows) > query.limit > 0 else None,
         **_state(connection),
@@ -336,6 +337,7 @@ def _next(request: HttpRequest, connection: Connection, asked: Request, query: Q
         offset=query.offset + query.limit,
     )
     connection.hold()
+    request.state.pages = True
     return cursor.encode(request.app.state.cursor_key)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from duckdb.sqltypes import DuckDBPyType
 
 from backend.api.analytics import functions, literals
-from backend.api.analytics.encode import as_wire
 from backend.api.analytics.filters import COMPARISONS, PATTERNS, STATES, Filter
 from backend.api.analytics.query import Query
 from backend.api.analytics.select import Output
+from backend.api.analytics.text import json_object
 from backend.auth import Principal
 from backend.datasets import Column, Dataset
 from backend.quoting import quoted
@@ -21,9 +21,15 @@ Shape = Callable[[str, DuckDBPyType], str]
 """SQL for the form that a value is wanted in, from SQL for the value and its type."""
 
 
-def rows(query: Query, caller: Principal, shape: Shape = as_wire) -> Statement:
+def documents(query: Query, caller: Principal) -> Statement:
+    """SQL for the rows of ``rows`` as JSON, each a text of its own."""
+    sql, params = rows(query, caller)
+    return f"SELECT {json_object(query.columns)} FROM ({sql})", params  # noqa: S608 - made here
+
+
+def rows(query: Query, caller: Principal) -> Statement:
     """SQL for the page's rows and one more, which tells whether there is a next page."""
-    sql, params = _selection(query, caller, shape)
+    sql, params = _selection(query, caller)
     keys = [
         f"{_expression(o.by, query)} {'DESC' if o.descending else 'ASC'} NULLS {'FIRST' if o.nulls_first else 'LAST'}"
         for o in query.order
@@ -46,7 +52,7 @@ def scan(query: Query, caller: Principal, shape: Shape) -> tuple[Statement, int]
     if not (query.order or query.grouped):
         return _selection(query, caller, shape), query.offset
     # Shaped after sorting: a million rows that fit into DuckDB's memory as numbers don't as text.
-    sql, params = rows(query, caller, lambda value, _: value)
+    sql, params = rows(query, caller)
     columns = ", ".join(f"{shape(quoted(c.name), c.sqltype)} AS {quoted(c.name)}" for c in query.columns)
     return (f"SELECT {columns} FROM ({sql})", params), 0  # noqa: S608 - made here
 
@@ -68,7 +74,7 @@ def counts(datasets: Sequence[Dataset], caller: Principal) -> Statement:
     return " UNION ALL ".join(selects), params
 
 
-def _selection(query: Query, caller: Principal, shape: Shape = as_wire) -> Statement:
+def _selection(query: Query, caller: Principal, shape: Shape = lambda value, _: value) -> Statement:
     columns = ", ".join(f"{shape(_expression(c, query), c.sqltype)} AS {quoted(c.name)}" for c in query.columns)
     where, params = _where(query, caller)
     groups = _groups(query) if query.grouped else []

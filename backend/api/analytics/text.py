@@ -1,32 +1,60 @@
-"""Values as text, in SQL: what ``encode`` makes of them in JSON, a value at a time, for whole columns at once.
+"""Values as text, in SQL, for whole columns at once: exactly, and the same for every source.
 
-``tests/unit/backend/test_formats.py`` compares the two for every type.
+Decimals and integers of any size are JSON numbers with all their digits; NaN and the infinities are text, as
+PostgreSQL's ``to_json`` has them; the session's time zone is UTC, so every timestamptz ends in +00:00.
+``tests/unit/backend/test_documents.py`` compares it with Python's, a value at a time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain, repeat
+
 from duckdb.sqltypes import DuckDBPyType
 from orjson import dumps
 
-from backend.datasets import children
-from backend.quoting import literal
+from backend.datasets import Column, children
+from backend.quoting import literal, quoted
 
 _NUMBERS = {f"{sign}{size}int" for sign in ("", "u") for size in ("tiny", "small", "big", "huge")}
 _NUMBERS |= {"integer", "uinteger", "boolean", "decimal"}
 _FLOATS = {"float", "double"}
 _TIMESTAMPS = {"timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns", "timestamp with time zone"}
 _FLOAT = "CASE {text} WHEN 'nan' THEN 'NaN' WHEN 'inf' THEN 'Infinity' WHEN '-inf' THEN '-Infinity' ELSE {text} END"
+# Rarely needed, and slow; the session is in UTC, so a timestamp has no other offset than +00.
 _ERA = "CASE WHEN contains({text}, '(BC)') THEN ' BC' ELSE '' END"
-# The session is in UTC, so a timestamp has no other offset than +00.
-_TIMESTAMP = f"replace(replace(replace({{text}}, ' (BC)', ''), ' ', 'T'), '+00', '+00:00') || {_ERA}"
+_ANY_TIMESTAMP = f"replace(replace(replace({{text}}, ' (BC)', ''), ' ', 'T'), '+00', '+00:00') || {_ERA}"
+_OF_OUR_ERA = "{value} >= '0001-01-01'"
+_DATE = f"CASE WHEN {_OF_OUR_ERA} THEN {{text}} ELSE replace({{text}}, ' (BC)', ' BC') END"
+# 100,000 of them with a zone: 9 ms, where the text that DuckDB has of them is made in 18, and this of that in 38.
+_TIMESTAMP = (
+    f"CASE WHEN {_OF_OUR_ERA} AND {{value}} < 'infinity' "
+    "THEN concat(CAST(CAST({local} AS DATE) AS VARCHAR), 'T', CAST(CAST({local} AS TIME) AS VARCHAR), '{zone}') "
+    f"ELSE {_ANY_TIMESTAMP} END"
+)
 _TEXTS = {
     **dict.fromkeys(_FLOATS, _FLOAT),
-    **dict.fromkeys(_TIMESTAMPS, _TIMESTAMP),
-    "date": "replace({text}, ' (BC)', ' BC')",
+    **dict.fromkeys(_TIMESTAMPS, _ANY_TIMESTAMP),
+    "timestamp": _TIMESTAMP.replace("{local}", "{value}").replace("{zone}", ""),
+    "timestamp with time zone": _TIMESTAMP.replace("{local}", "make_timestamp(epoch_us({value}))").replace(
+        "{zone}", "+00:00"
+    ),
+    "date": _DATE,
     "time with time zone": r"regexp_replace({text}, '([+-]\d\d)$', '\1:00')",
     "blob": "to_base64({value})",
 }
 _UNQUOTED = _NUMBERS | _FLOATS | _TIMESTAMPS | {"date", "time", "time with time zone", "interval", "uuid"}
+_UNESCAPED = _UNQUOTED | {"blob", "bit"}
+
+
+def json_object(columns: Sequence[Column]) -> str:
+    """SQL for a row of these columns, which are to hand by their names, as a JSON object."""
+    fields = [
+        f"{literal(before + dumps(column.name).decode() + ':')}, "
+        + _nullable(_json(quoted(column.name), column.sqltype, 0))
+        for before, column in zip(chain("{", repeat(",")), columns, strict=False)
+    ]
+    return f"concat({', '.join(fields)}, '}}')"
 
 
 def csv_field(expression: str, sqltype: DuckDBPyType) -> str:
@@ -69,7 +97,7 @@ def _json(expression: str, sqltype: DuckDBPyType, depth: int) -> str:
     variable = f"v{depth}"
 
     def nested(value: str, child: DuckDBPyType) -> str:
-        return f"coalesce({_json(value, child, depth + 1)}, 'null')"
+        return _nullable(_json(value, child, depth + 1))
 
     match sqltype.id:
         case "list" | "array":
@@ -89,10 +117,19 @@ def _json(expression: str, sqltype: DuckDBPyType, depth: int) -> str:
                 f"lambda {variable}: {key} || ':' || {nested(f'{variable}.value', inner['value'])})"
             )
             return f"'{{' || array_to_string({items}, ',') || '}}'"
-        case kind if kind in _NUMBERS:
-            return _text(expression, sqltype)
-        case kind if kind in _FLOATS:
-            text = _text(expression, sqltype)
-            return f"CASE WHEN isfinite({expression}) THEN {text} ELSE '\"' || {text} || '\"' END"
         case _:
-            return f"CAST(to_json({_text(expression, sqltype)}) AS VARCHAR)"
+            return _scalar(expression, sqltype)
+
+
+def _scalar(expression: str, sqltype: DuckDBPyType) -> str:
+    text = _text(expression, sqltype)
+    if sqltype.id in _NUMBERS:
+        return text
+    quoted_text = f"""'"' || {text} || '"'"""
+    if sqltype.id in _FLOATS:
+        return f"CASE WHEN isfinite({expression}) THEN {text} ELSE {quoted_text} END"
+    return quoted_text if sqltype.id in _UNESCAPED else f"CAST(to_json({text}) AS VARCHAR)"
+
+
+def _nullable(document: str) -> str:
+    return f"coalesce({document}, 'null')"
