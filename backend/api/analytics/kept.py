@@ -1,6 +1,6 @@
 """Answers that are kept: an answer is a pure function of snapshot, caller and question, so it is made once.
 
-Which of them are kept, and why nothing stale is ever among them: ``deploy/decisions/0018-kept-answers.md``.
+Which of them are kept, and why nothing stale is ever among them: ``deploy/decisions/0020-kept-answers.md``.
 """
 
 from __future__ import annotations

@@ -20,7 +20,10 @@ _NUMBERS = {f"{sign}{size}int" for sign in ("", "u") for size in ("tiny", "small
 _NUMBERS |= {"integer", "uinteger", "boolean", "decimal"}
 _FLOATS = {"float", "double"}
 _TIMESTAMPS = {"timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns", "timestamp with time zone"}
-_FLOAT = "CASE {text} WHEN 'nan' THEN 'NaN' WHEN 'inf' THEN 'Infinity' WHEN '-inf' THEN '-Infinity' ELSE {text} END"
+_FLOAT = (
+    "CASE WHEN isnan({value}) THEN 'NaN' WHEN isfinite({value}) THEN {text} "  # there is a -nan as well
+    "WHEN {value} > 0 THEN 'Infinity' WHEN {value} < 0 THEN '-Infinity' END"
+)
 # Rarely needed, and slow; the session is in UTC, so a timestamp has no other offset than +00.
 _ERA = "CASE WHEN contains({text}, '(BC)') THEN ' BC' ELSE '' END"
 _ANY_TIMESTAMP = f"replace(replace(replace({{text}}, ' (BC)', ''), ' ', 'T'), '+00', '+00:00') || {_ERA}"

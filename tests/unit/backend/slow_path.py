@@ -1,14 +1,12 @@
-"""Values of DuckDB as JSON, exactly, and the same for every source.
+"""Rows as JSON the slow way, a value at a time in Python: what the SQL of ``text`` has to give, to the byte.
 
 What Python's types can't hold (dates before the year 1 or infinite, nanoseconds, months in an interval) crosses over as
-DuckDB's own text. Decimals and integers of any size are JSON numbers with all their digits; NaN and the infinities
-are text, as PostgreSQL's ``to_json`` has them; the session's time zone is UTC, so every timestamptz ends in +00:00.
+DuckDB's own text, and so do floats.
 """
 
 from __future__ import annotations
 
 import base64
-import math
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -23,8 +21,9 @@ from backend.quoting import quoted
 Encoder = Callable[[Any], Any]
 
 _INTEGERS = {f"{sign}{size}int" for sign in ("", "u") for size in ("tiny", "small", "big", "huge")}
-_AS_THEY_ARE = _INTEGERS | {"boolean", "integer", "uinteger", "decimal", "double", "varchar", "blob", "uuid"}
-_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+_AS_THEY_ARE = _INTEGERS | {"boolean", "integer", "uinteger", "decimal", "varchar", "blob", "uuid"}
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_NOT_FINITE = {"nan": "NaN", "-nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 _INTERVAL_PART = re.compile(r"(-?\d+) (year|month|day)s?")
 _INTERVAL_TIME = re.compile(r"(-?)(\d+):(\d+):(\d+(?:\.\d+)?)$")
 
@@ -35,21 +34,19 @@ def as_wire(expression: str, sqltype: DuckDBPyType) -> str:
     return expression if wire == str(sqltype) else f"CAST({expression} AS {wire})"
 
 
-def rows_to_json(columns: Sequence[Column], rows: Sequence[tuple[Any, ...]]) -> orjson.Fragment:
-    """The rows, selected with ``as_wire``, as a JSON array of objects."""
+def rows_to_json(columns: Sequence[Column], rows: Sequence[tuple[Any, ...]]) -> list[str]:
+    """The rows, selected with ``as_wire``, each as a JSON object."""
     names = [column.name for column in columns]
     encoders = [_encoder(column.sqltype) for column in columns]
-    return orjson.Fragment(
+    return [
         orjson.dumps(
-            [
-                {
-                    name: value if value is None or encode is None else encode(value)
-                    for name, encode, value in zip(names, encoders, row, strict=True)
-                }
-                for row in rows
-            ]
-        )
-    )
+            {
+                name: value if value is None or encode is None else encode(value)
+                for name, encode, value in zip(names, encoders, row, strict=True)
+            }
+        ).decode()
+        for row in rows
+    ]
 
 
 def _wire_type(sqltype: DuckDBPyType) -> str:
@@ -91,14 +88,15 @@ def _decimal(value: Decimal) -> orjson.Fragment:
     return orjson.Fragment(format(value, "f"))
 
 
-def _double(value: float) -> float | str:
-    return value if math.isfinite(value) else _NOT_FINITE[str(value)]
-
-
 def _float(text: str) -> orjson.Fragment | str:
-    # DuckDB's text is the shortest that means this 32-bit number; Python's float would show 0.1 as
+    # DuckDB's text is the shortest that means this number; Python's float would show the 32-bit 0.1 as
     # 0.10000000149011612.
     return _NOT_FINITE.get(text) or orjson.Fragment(text)
+
+
+def _varchar(text: str) -> orjson.Fragment:
+    escaped = re.sub(r'[\x00-\x1f"\\]', lambda found: _ESCAPES.get(found[0]) or f"\\u{ord(found[0]):04X}", text)
+    return orjson.Fragment(f'"{escaped}"')
 
 
 def _blob(value: bytes) -> str:
@@ -132,7 +130,8 @@ _ENCODERS: dict[str, Encoder] = {
     "hugeint": _integer,
     "uhugeint": _integer,
     "decimal": _decimal,
-    "double": _double,
+    "varchar": _varchar,
+    "double": _float,
     "float": _float,
     "blob": _blob,
     "date": lambda text: text.replace(" (BC)", " BC"),

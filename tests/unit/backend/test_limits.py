@@ -74,11 +74,11 @@ def test_a_client_that_goes_away_ends_its_query(store):
 def test_heavy_queries_of_one_caller_leave_room_for_the_light_ones_of_others(store):
     with listening(store, statement_timeout_seconds=ENDLESS, concurrent_queries=4, queued_queries=10) as api:
         add_heavy(api.database)
-        heavy = [api.begin(HEAVY, user=1) for _ in range(7)]
+        heavy = [api.begin(f"{HEAVY}?limit={n}", user=1) for n in range(1, 8)]  # each a question of its own
         api.wait_for_queries(running=2, waiting=5)
         assert_error(api.get(QUERY, user=1), 429, "too_many_queries")
         with ThreadPoolExecutor(5) as pool:
-            answers = list(pool.map(lambda _: api.get(QUERY, user=2), range(40)))
+            answers = list(pool.map(lambda n: api.get(f"{QUERY}?limit={n}", user=2), range(40)))
         assert {answer.status_code for answer in answers} == {200}
         assert api.queries() == (2, 5)
         for connection in heavy:
@@ -94,7 +94,7 @@ def test_whoever_waits_gets_a_turn_and_what_is_no_query_waits_for_none(store):
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(api.get, QUERY, user=2)
             api.wait_for_queries(running=1, waiting=1)
-            refused = api.get(QUERY, user=2)
+            refused = api.get(f"{QUERY}?limit=1", user=2)
             assert_error(refused, 429, "too_many_queries")
             assert int(refused.headers["retry-after"]) > 0
             assert api.get("/health/ready").json()["status"] == "ready"
@@ -108,7 +108,7 @@ def test_whoever_waits_too_long_is_told_that_nothing_was_begun(store, monkeypatc
         add_heavy(api.database)
         heavy = api.begin(HEAVY, user=1)
         api.wait_for_queries(running=1, waiting=0)
-        monkeypatch.setattr(api.app.state.admission, "_seconds", 0.1)
+        monkeypatch.setattr(api.app.state.admission, "seconds", 0.1)
         error = assert_error(api.get(QUERY, user=2), 429, "too_many_queries")
         assert "no turn came in 0.1 seconds" in error["message"]
         api.wait_for_queries(running=1, waiting=0)

@@ -1,0 +1,205 @@
+"""Answers that are kept are those that would be made: never another's or an older one's, nor more than have room."""
+
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backend.api.analytics import sql
+from backend.api.problems import ApiError
+from backend.snapshots import SnapshotStore
+from tests.e2e.stack import wait_for
+
+from .api import QUERY, assert_error, bearer, open_api
+from .listening import add_long, listening
+from .marts import publish
+
+MANY = "/api/analytics/query"
+OF_THE_REQUEST = {"x-request-id", "traceparent"}
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The queries of rows that were made so far."""
+    made, documents = [], sql.documents
+
+    def counted(*query):
+        made.append(query)
+        return documents(*query)
+
+    monkeypatch.setattr(sql, "documents", counted)
+    return made
+
+
+def shown(response, *, without=()):
+    headers = {k: v for k, v in response.headers.items() if k not in OF_THE_REQUEST | set(without)}
+    return response.status_code, headers, response.content
+
+
+@pytest.mark.parametrize("path", ["", "?limit=1", "?select=amount.sum()&order=sum", "?description=like.*row*"])
+def test_the_same_question_is_answered_once(client, asked, path):
+    first, again = (client.get(QUERY + path, headers=bearer(1)) for _ in range(2))
+    client.get(QUERY + path, headers=bearer(1))
+    assert shown(first) == shown(again)
+    assert again.headers["x-request-id"] != first.headers["x-request-id"]
+    # The first one came before the snapshot was open, when nobody could tell what it would be an answer on.
+    assert len(asked) <= 2
+
+
+def test_a_batch_is_answered_once_and_another_batch_is_another(client, asked):
+    bodies = [{"queries": [{"dataset": "fct_transactions", "limit": limit}]} for limit in (2, 3)]
+    client.get(QUERY, headers=bearer(1))
+    asked.clear()
+    for body, _ in itertools.product(bodies, range(3)):
+        answer = client.post(MANY, json=body, headers=bearer(1)).json()
+        assert len(answer["results"][0]["rows"]) == body["queries"][0]["limit"]
+    assert len(asked) == 2
+
+
+def test_errors_are_not_kept(client, asked, monkeypatch):
+    client.get(QUERY, headers=bearer(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(sql, "documents", lambda *_: (_ for _ in ()).throw(ApiError(503, "once", "a", hint="b")))
+        assert_error(client.get(f"{QUERY}?limit=3", headers=bearer(1)), 503, "once")
+    assert client.get(f"{QUERY}?limit=3", headers=bearer(1)).status_code == 200
+
+
+def test_the_file_has_no_answers_to_keep(duckdb_file, asked):
+    client, _ = open_api(duckdb_path=duckdb_file)
+    for _ in range(3):
+        client.get(QUERY, headers=bearer(1))
+    assert len(asked) == 3
+
+
+# --- never another's, nor an older one's ------------------------------------------------------------------------------
+questions = st.tuples(
+    st.sampled_from(["GET", "POST"]),
+    st.sampled_from([1, 2, "all"]),
+    st.sampled_from(
+        ["limit=2", "limit=3", "offset=1", "select=amount.sum(),generation", "limit=2&format=csv", "limit=x"]
+    ),
+    st.sampled_from(["identity", "gzip"]),
+    st.sampled_from(["", "count=exact"]),
+)
+steps = st.lists(
+    st.one_of(questions, questions, questions, st.just("publish"), st.integers(0, 5).map(lambda back: ("back", back))),
+    min_size=5,
+    max_size=25,
+)
+
+
+def put(client, question):
+    method, user, parameters, coding, prefer = question
+    headers = {**(bearer(1, all_rows=True) if user == "all" else bearer(user)), "Accept-Encoding": coding}
+    headers |= {"Prefer": prefer} if prefer else {}
+    if method == "GET":
+        return client.get(f"{QUERY}?{parameters}", headers=headers)
+    query = {"dataset": "fct_transactions"} | dict(item.split("=") for item in parameters.split("&"))
+    return client.post(MANY, json={"queries": [query]}, headers=headers)
+
+
+@settings(max_examples=25, deadline=None)
+@given(steps=steps)
+def test_whatever_is_published_and_asked_answers_are_those_of_an_api_that_keeps_none(tmp_path_factory, steps):
+    store = SnapshotStore(tmp_path_factory.mktemp("kept") / "parquet")
+    ids, generations = [publish(store, 0).id], itertools.count(1)
+    keeping, database = open_api(parquet_dir=store.root)
+    making, other = open_api(parquet_dir=store.root, kept_answers=0)
+    with keeping, making:
+        for step in steps:
+            if step == "publish":
+                ids.append(publish(store, next(generations)).id)
+            elif step[0] == "back":
+                store.rollback(ids[-1 - step[1] % len(ids)], holder="test")
+            else:
+                # The tag and the cursors tell settings apart.
+                expected = shown(put(making, step), without=["etag"])
+                for _ in range(2):
+                    assert shown(put(keeping, step), without=["etag"]) == expected
+        assert making.app.state.answers.size == 0
+    database.close()
+    other.close()
+
+
+# --- together ---------------------------------------------------------------------------------------------------------
+def test_many_that_ask_the_same_at_once_wait_for_one_query(store, asked, monkeypatch):
+    with listening(store) as api, ThreadPoolExecutor(8) as pool:
+        api.get(QUERY)
+        asked.clear()
+        go, documents = threading.Event(), sql.documents
+        monkeypatch.setattr(sql, "documents", lambda *query: go.wait(60) and documents(*query))
+        before = api.app.state.answers.found
+        answers = [pool.submit(api.get, f"{QUERY}?limit=7") for _ in range(8)]
+        wait_for(lambda: api.app.state.answers.found == before + 7, "seven wait for the eighth", seconds=60)
+        go.set()
+        assert len({answer.result().content for answer in answers}) == 1
+        assert {answer.result().status_code for answer in answers} == {200}
+        assert len(asked) == 1
+
+
+def test_who_waits_for_one_that_fails_asks_again(store, asked, monkeypatch):
+    with listening(store) as api, ThreadPoolExecutor(3) as pool:
+        api.get(QUERY)
+        go, documents, failing = threading.Event(), sql.documents, iter([True])
+
+        def at_first_failing(*query):
+            go.wait(60)
+            if next(failing, False):
+                raise ApiError(503, "once", "it failed", hint="again")
+            return documents(*query)
+
+        monkeypatch.setattr(sql, "documents", at_first_failing)
+        before = api.app.state.answers.found
+        answers = [pool.submit(api.get, f"{QUERY}?limit=7") for _ in range(3)]
+        wait_for(lambda: api.app.state.answers.found == before + 2, "two wait for the third", seconds=60)
+        go.set()
+        assert sorted(answer.result().status_code for answer in answers) == [200, 200, 503]
+
+
+def test_who_waits_does_so_no_longer_than_for_a_query_of_ones_own(store, monkeypatch):
+    with listening(store, statement_timeout_seconds=0.5) as api, ThreadPoolExecutor(2) as pool:
+        api.get(QUERY)
+        go, documents = threading.Event(), sql.documents
+        monkeypatch.setattr(sql, "documents", lambda *query: go.wait(60) and documents(*query))
+        answers = [pool.submit(api.get, f"{QUERY}?limit=7") for _ in range(2)]
+        wait_for(lambda: any(answer.done() for answer in answers), "who waits is answered", seconds=60)
+        go.set()
+        assert {answer.result().status_code for answer in answers} == {504}
+
+
+# --- room -------------------------------------------------------------------------------------------------------------
+def test_there_is_room_for_so_much_and_the_last_ones_stay(store, asked):
+    client, database = open_api(parquet_dir=store.root, kept_answers=100_000)
+    with client:
+        add_long(database, 10_000)
+        for limit in range(1, 60):
+            client.get(f"{QUERY}?limit={limit}", headers=bearer(1))
+        answers = client.app.state.answers
+        assert 50_000 < answers.size <= 100_000
+        asked.clear()
+        client.get(f"{QUERY}?limit=59", headers=bearer(1))
+        assert len(asked) == 0
+        client.get(f"{QUERY}?limit=2", headers=bearer(1))
+        assert len(asked) == 1
+        before = answers.size
+        large = client.get("/api/analytics/datasets/long/query?limit=10000", headers=bearer(1))
+        assert len(large.content) > 100_000
+        assert answers.size == before
+
+
+def test_a_page_that_is_kept_keeps_its_snapshot_for_the_next_page(store):
+    client, database = open_api(parquet_dir=store.root)
+    with client:
+        client.get(f"{QUERY}?limit=100", headers=bearer(1))
+        for _ in range(2):
+            page = client.get(f"{QUERY}?limit=3", headers=bearer(1)).json()
+        database._generations.holds.close()
+        again = client.get(f"{QUERY}?limit=3", headers=bearer(1)).json()
+        assert again == page
+        publish(store, 2)
+        assert store.retain(keep=1, minutes=0) == []
+        following = client.get(f"{QUERY}?cursor={again['next']}", headers=bearer(1))
+        assert following.json()["snapshot"] == page["snapshot"]
