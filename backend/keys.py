@@ -7,6 +7,7 @@ rotate keys: ``deploy/decisions/0015-who-may-ask.md``.
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import logging
 from collections.abc import Sequence
@@ -52,6 +53,10 @@ class Keys:
             return []
         found = [key for key in self.public if key.key_id == kid]
         return found or (await self.published.find(kid) if self.published else [])
+
+    def keeps(self, key: PyJWK) -> bool:
+        """Whether nobody can withdraw the key while the process runs, as a URL can."""
+        return self.published is None or key.algorithm_name == HMAC_ALGORITHM or key in self.public
 
 
 def load(settings: Settings, secret: str | None = None) -> Keys:
@@ -148,6 +153,7 @@ def _public_keys(path: Path) -> tuple[PyJWK, ...]:
     return found
 
 
+@functools.cache
 def _from_secret(secret: str) -> PyJWK:
     encoded = base64.urlsafe_b64encode(secret.encode()).rstrip(b"=").decode()
     return PyJWK({"kty": "oct", "k": encoded}, algorithm=HMAC_ALGORITHM)

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from backend import auth
 from backend.app import create_app
 from backend.errors import ConfigError
+from tests.e2e.stack import wait_for
 
 from .api import QUERY, SECRET, assert_error, open_api
 
@@ -97,6 +98,20 @@ def test_a_numeric_subject_is_a_user_id_too(client):
     rows = client.get(QUERY, headers=header).json()["rows"]
     token = jwt.api_jws.encode(json.dumps({"sub": 3, "exp": 4102444800}).encode(), SECRET, algorithm="HS256")
     assert client.get(QUERY, headers={"Authorization": f"Bearer {token}"}).json()["rows"] == rows
+
+
+def test_a_token_that_was_good_is_refused_once_it_expires(client):
+    header = {"Authorization": signed(sub="1", exp=datetime.now(UTC) - timedelta(seconds=auth._LEEWAY_SECONDS - 2))}
+    assert client.get(QUERY, headers=header).status_code == 200
+    wait_for(lambda: client.get(QUERY, headers=header).status_code == 401, "it has expired", seconds=30)
+
+
+def test_what_was_found_of_one_token_says_nothing_of_another_like_it(client):
+    good = signed(sub="1", exp=SOON)
+    assert client.get(QUERY, headers={"Authorization": good}).status_code == 200
+    head, claims, _ = good.split(".")
+    for other in (f"{head}.{claims}.", f"{head}.{claims}.AAAA", f"{good}A", good[:-4] + "AAAA", forged()):
+        assert_error(client.get(QUERY, headers={"Authorization": other}), 401, "unauthorized")
 
 
 @pytest.mark.parametrize("content", [None, "", "\n", "too short"])
