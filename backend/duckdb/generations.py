@@ -71,15 +71,15 @@ class Generations:
 
     def followed(self, snapshot_id: str | None = None) -> Generation | None:
         """The generation that ``lease`` would give, where it is open and all is well; it may close at any moment."""
-        if snapshot_id is None:
-            try:
-                snapshot_id = self.store.current_id()
-            except _UNREADABLE:
-                return None
+        try:
+            wanted = snapshot_id or self.store.current_id()
+        except _UNREADABLE:
+            return None
         with self._lock:
-            current, found = self._current, self._pinned.get(snapshot_id) if snapshot_id else None
-            if current is not None and current.id == snapshot_id and self._failure is None:
-                found = current
+            found = self._current
+            if found is None or found.id != wanted or self._failure is not None:
+                # One that is pinned may be what the pointer names: not yet what others are answered from.
+                found = self._pinned.get(snapshot_id) if snapshot_id else None
         return found if found is not None and found.immutable else None
 
     @property

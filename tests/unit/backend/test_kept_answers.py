@@ -124,6 +124,25 @@ def test_whatever_is_published_and_asked_answers_are_those_of_an_api_that_keeps_
     other.close()
 
 
+def test_a_kept_answer_is_of_no_later_snapshot_than_a_query_would_be(store, monkeypatch):
+    """One that is pinned is open before it is the current one: who got its answer would go back with the next."""
+    client, database = open_api(parquet_dir=store.root)
+    with client:
+        old, new = store.current_id(), publish(store, 2).id
+
+        def asked(parameters):
+            return client.get(f"{QUERY}?{parameters}", headers=bearer(1)).json()["snapshot"]
+
+        assert [asked("limit=3") for _ in range(3)] == [new] * 3
+        store.rollback(old, holder="test")
+        assert asked("limit=3") == old
+        assert asked(f"limit=3&snapshot={new}") == new
+        store.rollback(new, holder="test")
+        with database._generations._opening:  # as somebody does who opens the new one
+            assert [asked(parameters) for parameters in ("limit=3", "limit=4")] == [old] * 2
+        assert asked("limit=4") == new
+
+
 # --- together ---------------------------------------------------------------------------------------------------------
 def test_many_that_ask_the_same_at_once_wait_for_one_query(store, asked, monkeypatch):
     with listening(store) as api, ThreadPoolExecutor(8) as pool:
