@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes this host ready to run and test the stack. Each step looks first and does nothing where all is there.
-# Usage: deploy/setup.sh [venv|secrets|engine|compose|images|browser]...   (default: all but the last, in that order)
+# Usage: deploy/setup.sh [venv|secrets|engine|compose|images|browser|wrk|bench]...   (default: the first five, in that order)
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,6 +12,7 @@ source deploy/setup/engine.sh
 source deploy/setup/compose.sh
 source deploy/setup/images.sh
 source deploy/setup/browser.sh
+source deploy/setup/bench.sh
 
 if [[ $# == 0 ]]; then
     set -- venv secrets engine compose images
@@ -24,6 +25,8 @@ for step in "$@"; do
         compose) set_up_compose ;;
         images) set_up_images ;;
         browser) set_up_browser ;;
-        *) die "there is no step '$step'" "use one or more of: venv secrets engine compose images browser" ;;
+        wrk) set_up_wrk ;;
+        bench) set_up_bench ;;
+        *) die "there is no step '$step'" "use one or more of: venv secrets engine compose images browser wrk bench" ;;
     esac
 done

@@ -11,6 +11,7 @@ compile() {
 compile --all-extras --group dev --output-file requirements.lock
 compile --extra backend --constraint requirements.lock --output-file deploy/images/backend.lock
 compile --extra pipeline --constraint requirements.lock --output-file deploy/images/pipeline.lock
+compile --group bench --constraint requirements.lock --output-file tests/bench/peers.lock
 {
     echo "# What builds the images and stays out of them: uv as requirements.lock has it, apart so that the layer is kept"
     echo "# while the other packages move."
