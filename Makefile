@@ -32,7 +32,7 @@ ROLLOUT = $(if $(COMPOSE_FILE),COMPOSE_FILE='$(COMPOSE_FILE)') $(PY) -m deploy.r
 ROLLOUT_TESTS := tests/e2e/test_rollout.py tests/e2e/test_rollout_faults.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dbt token up down logs ps clean snapshots rollback-data preflight verify promote rollback status finalize setup secrets images locks fmt check test unit e2e soak chaos
+.PHONY: help demo dbt token up down logs ps clean snapshots rollback-data preflight verify promote rollback status finalize setup secrets images locks fmt check test unit e2e soak chaos bench bench-quick
 
 help:  ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -126,8 +126,8 @@ unit:  ## Tests without containers
 
 e2e:  ## Tests in a browser, and against real containers
 	@deploy/setup.sh
-	@deploy/setup.sh browser
-	@set -a && . .cache/images.env && $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/page tests/e2e tests/chaos/e2e $(ROLLOUT_TESTS:%=--ignore %)
+	@deploy/setup.sh browser wrk
+	@set -a && . .cache/images.env && $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/page tests/e2e tests/chaos/e2e tests/bench $(ROLLOUT_TESTS:%=--ignore %)
 	@set -a && . .cache/images.env && $(PY) -m pytest $(ROLLOUT_TESTS)
 
 soak:  ## Readers, PACE=0.01 seconds between reads, against builds and rollbacks for MINUTES=10, with a report
@@ -138,6 +138,14 @@ chaos:  ## Every fault many times (FAULTS=name SEED=n narrow it), with a report
 	@deploy/setup.sh
 	@$(MAKE) --no-print-directory images
 	@set -a && . .cache/images.env && $(PY) -m tests.chaos --only '$(FAULTS)' --seed $(or $(SEED),0)
+
+bench:  ## How fast we serve beside what one would take instead, with a report (about two hours; BENCH= options)
+	@deploy/setup.sh venv bench
+	@$(PY) -m tests.bench full $(BENCH)
+
+bench-quick:  ## Ours alone, and what changed since the baseline that SAVE=1 makes (about four minutes)
+	@deploy/setup.sh venv wrk
+	@$(PY) -m tests.bench quick $(if $(SAVE),--save) $(BENCH)
 
 test:  ## Everything, end to end; sets up what it needs
 	@$(MAKE) --no-print-directory check

@@ -82,7 +82,8 @@ def put(
 def judged(found: Mapping[str, Any], connections: int) -> Load:
     """What ``load.lua`` wrote, if all went well. Raises LoadFailed saying what did not."""
     failures = {name: found[name] for name in ("unexpected", "connect", "read", "write", "timeout") if found[name]}
-    # wrk connects anew without a word when the server hangs up in the middle of an answer.
+    # wrk connects anew without a word when the server hangs up in the middle of an answer. A single one can hide here
+    # behind a connection that was between two requests when time was up; a server that does this does it again.
     lost = found["sent"] - found["answers"] - connections
     if lost > 0:
         failures["never answered"] = lost
