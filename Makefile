@@ -139,7 +139,7 @@ chaos:  ## Every fault many times (FAULTS=name SEED=n narrow it), with a report
 	@$(MAKE) --no-print-directory images
 	@set -a && . .cache/images.env && $(PY) -m tests.chaos --only '$(FAULTS)' --seed $(or $(SEED),0)
 
-bench:  ## How fast we serve beside what one would take instead, with a report (about two hours; BENCH= options)
+bench:  ## How fast we serve beside what one would take instead, with a report (about an hour; BENCH= options)
 	@deploy/setup.sh venv bench
 	@$(PY) -m tests.bench full $(BENCH)
 
