@@ -31,6 +31,7 @@ Some = Annotated[list[str] | None, typer.Option(help="One of them; may be given 
 Connections = Annotated[list[int], typer.Option(help="Connections at a time; may be given several times.")]
 Rounds = Annotated[int, typer.Option(min=1, help="How often each load is repeated, all the others in between.")]
 Seconds = Annotated[int, typer.Option(min=1, help="Of each load, or longer where one answer takes that long.")]
+Builds = Annotated[int, typer.Option(min=0, help="Builds that ours is measured beside.")]
 Scale = Annotated[float, typer.Option(min=0.01, help="Multiplies 200 users and their 100,000 transactions.")]
 Output = Annotated[Path, typer.Option(help="Directory of the report.")]
 Note = Annotated[str, typer.Option(help="What a reader should know about this run.")]
@@ -44,7 +45,7 @@ def full(
     connections: Connections = [1, 8, 32],  # noqa: B006 - typer copies it
     rounds: Rounds = 5,
     seconds: Seconds = 3,
-    builds: Annotated[int, typer.Option(min=0, help="Builds that ours is measured beside.")] = 3,
+    builds: Builds = 3,
     scale: Scale = 1,
     output: Output = report.OUTPUT,
     note: Note = "",
@@ -57,7 +58,7 @@ def full(
         for cell in bench.measure(connections=connections, rounds=rounds, seconds=seconds):
             results.cells.append(cell)
         if builds:
-            results.building = building.beside_a_build(bench, rounds=builds, seconds=seconds * 2)
+            results.building = building.beside_a_build(bench, builds=builds, seconds=seconds * 2)
     path = report.written(results, output)
     _draw(path.with_suffix(".json"))
     typer.echo(f"\n{path}")
@@ -90,10 +91,23 @@ def quick(
         typer.echo(f"\n{path}; there is no baseline to compare with: `make bench-quick SAVE=1` makes one")
 
 
+@app.command("building")
+def beside_builds(
+    *, builds: Builds = 3, seconds: Seconds = 6, scale: Scale = 1, output: Output = report.OUTPUT
+) -> None:
+    """Ours while a build runs, and alone."""
+    with _site(scale) as site, _bench(site, ["ours"], ["Q1"]) as bench:
+        results = Results(environment.described(site, {"builds": str(builds), "scale": f"{scale:g}"}, ""))
+        bench.check()
+        results.building = building.beside_a_build(bench, builds=builds, seconds=seconds)
+    typer.echo(f"\n{report.building(results)}\n\n{report.written(results, output, 'building')}")
+
+
 @contextmanager
 def _site(scale: float) -> Iterator[Site]:
-    # SIGTERM ends servers and takes away data as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # SIGTERM ends servers and takes away data as Ctrl-C does, and that also where a shell has us ignore it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         Path(directory).chmod(0o711)  # PostgreSQL runs as somebody else
         site = Site(Path(directory))

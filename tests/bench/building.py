@@ -33,12 +33,12 @@ _ASK_EVERY_SECONDS = 0.01
 _QUESTION = QUESTIONS["Q1"]
 
 
-def beside_a_build(bench: Bench, *, rounds: int, seconds: float) -> dict[str, float]:
-    """Figures of ``rounds`` builds, each after a load without one. Raises SetUpFailed when a build fails."""
+def beside_a_build(bench: Bench, *, builds: int, seconds: float) -> dict[str, float]:
+    """Figures of so many ``builds``, each after a load without one. Raises SetUpFailed when a build fails."""
     idle: list[Load] = []
     beside: list[Load] = []
     visible: list[float] = []
-    for turn in range(rounds):
+    for turn in range(builds):
         idle.append(bench.load(OURS, _QUESTION, connections=CONNECTIONS, seconds=seconds))
         loads, took = _during(bench)
         beside += loads

@@ -29,7 +29,7 @@ def described(site: Site, asked: dict[str, str], note: str) -> dict[str, str]:
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "commit": _git("describe", "--always", "--dirty"),
         "machine": f"{os.cpu_count()} cores, {_processor()}, {psutil.virtual_memory().total / 1e9:.0f} GB, "
-        f"Linux {platform.release().partition("-")[0]}",
+        f"Linux {platform.release().partition('-')[0]}",
         "load before": f"{os.getloadavg()[0]:.1f}",
         "versions": ", ".join([f"Python {platform.python_version()}", *versions, *_installed()]),
         "marts": rows,

@@ -34,9 +34,10 @@ def written(results: Results, directory: Path, name: str = "bench") -> Path:
 def markdown(results: Results) -> str:
     """The whole report."""
     parts = ["# Benchmarks", _listed(results.environment)]
-    parts += ["## Targets", _targets(results)]
+    if results.cells:
+        parts += ["## Targets", _targets(results)]
     if results.building:
-        parts += ["## While a build runs", _building(results)]
+        parts += ["## While a build runs", building(results)]
     for connections in results.connections:
         parts += [f"## Requests per second, {connections} connection{'s' * (connections > 1)}"]
         parts += [_overview(results, connections)]
@@ -76,7 +77,8 @@ def _targets(results: Results) -> str:
     return table(("target", "measured, median (from..to)", ""), rows)
 
 
-def _building(results: Results) -> str:
+def building(results: Results) -> str:
+    """What a build beside it did to ours."""
     rows = []
     for target in BESIDE_A_BUILD:
         found = results.building[target.figure]
