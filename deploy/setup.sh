@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes this host ready to run and test the stack. Each step looks first and does nothing where all is there.
-# Usage: deploy/setup.sh [venv|secrets|engine|compose|images|browser|wrk|bench]...   (default: the first five, in that order)
+# Usage: deploy/setup.sh [venv|secrets|engine|compose|images|browser|wrk|bench]...   (default: the first five in order)
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
