@@ -57,9 +57,10 @@ def full(
         bench.check()
         for cell in bench.measure(connections=connections, rounds=rounds, seconds=seconds):
             results.cells.append(cell)
+        path = report.written(results, output)  # whatever becomes of the builds
         if builds:
             results.building = building.beside_a_build(bench, builds=builds, seconds=seconds * 2)
-    path = report.written(results, output)
+            report.written(results, output)
     _draw(path.with_suffix(".json"))
     typer.echo(f"\n{path}")
 

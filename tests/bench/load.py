@@ -25,6 +25,10 @@ class LoadFailed(AssertionError):
     """A load that says nothing of the server: requests failed, or none was answered."""
 
 
+class TooShort(LoadFailed):
+    """A load that ended before anything was answered."""
+
+
 @dataclass(frozen=True)
 class Load:
     """What a load of so many ``connections`` came to; ``latencies`` are microseconds and how often."""
@@ -57,7 +61,7 @@ def put(
 ) -> Load:
     """Ask these in turn for whole ``seconds``, numbered from ``serial`` on; ``scratch`` is a directory to write to.
 
-    Raises LoadFailed when any answer was not a 200, none came, or a connection broke.
+    Raises LoadFailed when any answer was not a 200 or a connection broke, TooShort when no answer came.
     """
     written, result = scratch / "requests.lua", scratch / "load.json"
     written.write_text(f"return {{{', '.join(_lua(request.template()) for request in requests)}}}\n")
@@ -91,7 +95,7 @@ def judged(found: Mapping[str, Any], connections: int) -> Load:
         listed = ", ".join(f"{count} {name}" for name, count in failures.items())
         raise LoadFailed(f"of {found['sent']} requests on {connections} connections failed: {listed}")
     if not found["answers"]:
-        raise LoadFailed(f"none of {found['sent']} requests was answered in {found['microseconds'] / 1e6:.1f} s")
+        raise TooShort(f"none of {found['sent']} requests was answered in {found['microseconds'] / 1e6:.1f} s")
     rounds = found["answers"] // connections
     interval = found["microseconds"] // rounds if rounds else math.inf
     latencies = uncorrected(((latency, count) for latency, count in found["latencies"]), interval)

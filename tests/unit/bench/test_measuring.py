@@ -1,11 +1,13 @@
 """Who is asked what, and what a peer that answers something else comes to."""
 
 import json
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 
 from tests.bench.asking import Refused, Request
+from tests.bench.load import Load, LoadFailed, TooShort
 from tests.bench.measuring import Bench, Different
 from tests.bench.peers import OURS, PEERS, OverFastApi
 from tests.bench.processes import Running
@@ -85,3 +87,29 @@ def test_a_slow_answer_gets_the_time_that_every_connection_needs(bench):
     bench._alone["liar", "Q2"] = 0.5
     assert bench.seconds(PEER, QUESTIONS["Q2"], 1, 3) == 3
     assert bench.seconds(PEER, QUESTIONS["Q2"], 8, 3) > 4
+
+
+def test_a_load_that_ended_before_anything_was_answered_is_repeated_for_longer(bench, monkeypatch):
+    asked = []
+
+    def put(_port, _requests, *, seconds, serial, **_):
+        asked.append((seconds, serial))
+        if len(asked) < 3:
+            raise TooShort("none of 2 requests was answered")
+        return Load(2, 16.0, 5, Counter({1: 3}))
+
+    bench.site = SimpleNamespace(**vars(SITE), root=None)
+    monkeypatch.setattr("tests.bench.load.put", put)
+    assert bench.load(PEER, QUESTIONS["Q2"], connections=2, seconds=1).answers == 3
+    assert [seconds for seconds, _ in asked] == [1, 4, 16]
+    assert len({serial for _, serial in asked}) == 3
+
+
+def test_a_load_that_is_never_answered_fails_and_names_the_peer(bench, monkeypatch):
+    def put(*_, **__):
+        raise TooShort("none of 2 requests was answered")
+
+    bench.site = SimpleNamespace(**vars(SITE), root=None)
+    monkeypatch.setattr("tests.bench.load.put", put)
+    with pytest.raises(LoadFailed, match=r"^liar, Q2: none of 2"):
+        bench.load(PEER, QUESTIONS["Q2"], connections=2, seconds=1)
