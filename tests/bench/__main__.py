@@ -70,7 +70,7 @@ def quick(
     *,
     save: Annotated[bool, typer.Option("--save", help="Make this run the baseline of later ones.")] = False,
     question: Some = None,
-    rounds: Rounds = 5,
+    rounds: Rounds = 6,
     seconds: Seconds = 1,
     scale: Scale = 1,
     output: Output = report.OUTPUT,

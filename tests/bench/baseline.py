@@ -11,6 +11,10 @@ from tests.bench.results import Results, Value
 from tests.bench.targets import CACHED, UNCACHED
 
 _LEAST = 0.05  # a change of less is not worth a word, however sure
+_ROUNDS = 5
+"""Of either run. Five and five that differ only by chance are apart once in 126 times; two and two, once in three."""
+_NOTHING = "- nothing changed beyond noise"
+_TOO_FEW = f"- nothing can be told of fewer than {_ROUNDS} rounds of each"
 ANCHORS = {UNCACHED: "plan", CACHED: "constant"}
 """What each of ours is compared with in its own run: a machine that is slower today slows both."""
 
@@ -24,6 +28,7 @@ class Change:
     figure: str
     then: Spread
     now: Spread
+    rounds: int
 
     @property
     def factor(self) -> float:
@@ -32,14 +37,13 @@ class Change:
 
     @property
     def certain(self) -> bool:
-        """Whether no round of now reached what all rounds of then did, and by more than a trifle."""
-        return self.now.apart(self.then) and abs(self.factor - 1) > _LEAST
+        """Whether no round of now is among those of then, of which there are enough, and by more than a trifle."""
+        return self.rounds >= _ROUNDS and self.now.apart(self.then) and abs(self.factor - 1) > _LEAST
 
 
 FIGURES: dict[str, Value] = {
     "requests/s": lambda cell: cell.rate,
     "CPU per request": lambda cell: cell.cpu,
-    "p99": lambda cell: cell.p99,
 }
 
 
@@ -52,8 +56,9 @@ def changes(then: Results, now: Results) -> list[Change]:
             for name, value in FIGURES.items():
                 for connections in now.connections:
                     before, after = (run.ratio((peer, question), below, connections, value) for run in (then, now))
+                    rounds = min(len(run.of(peer, question, connections)) for run in (then, now))
                     if before and after:
-                        found.append(Change(peer, question, name, before, after))
+                        found.append(Change(peer, question, name, before, after, rounds))
     return found
 
 
@@ -71,7 +76,7 @@ def text(then: Results, now: Results) -> str:
         [
             f"Against the baseline of {then.environment['commit']}, {then.environment['date']}:",
             "",
-            *(said or ["- nothing changed beyond noise"]),
+            *(said or [_NOTHING if any(c.rounds >= _ROUNDS for c in found) else _TOO_FEW]),
             "",
             table(header, rows),
         ]

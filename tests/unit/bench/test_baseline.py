@@ -3,34 +3,45 @@ from tests.bench.results import Results
 
 from .cells import rates
 
-THEN = rates(ours=[200, 210, 190], plan=[10, 10, 10], ours__cached=[1000, 1010, 990], constant=[2000, 2000, 2000])
+FIVE = [10, 10, 10, 10, 10]
+OURS = [200, 210, 190, 200, 205]
+CACHED = [1000, 1010, 990, 1000, 1005]
+THEN = rates(ours=OURS, plan=FIVE, ours__cached=CACHED, constant=OURS)
 
 
-def told(now):
-    return [line for line in baseline.text(THEN, now).splitlines() if line.startswith("- ")]
+def told(now, then=THEN):
+    return [line for line in baseline.text(then, now).splitlines() if line.startswith("- ")]
+
+
+def times(factor, found):
+    return [factor * value for value in found]
 
 
 def test_a_slower_machine_is_no_change():
-    now = rates(ours=[100, 105, 95], plan=[5, 5, 5], ours__cached=[500, 505, 495], constant=[1000, 1000, 1000])
-    assert told(now) == ["- nothing changed beyond noise"]
+    now = {"ours": OURS, "plan": FIVE, "ours__cached": CACHED, "constant": OURS}
+    assert told(rates(**{peer: times(0.5, found) for peer, found in now.items()})) == ["- nothing changed beyond noise"]
 
 
 def test_a_change_beyond_every_round_is_told():
-    now = rates(ours=[300, 310, 290], plan=[10, 10, 10], ours__cached=[1000, 1010, 990], constant=[2000, 2000, 2000])
-    assert told(now) == ["- ours, Q1: requests/s 1.50 times what it was"]
-    slower = rates(ours=[200, 210, 190], plan=[10, 10, 10], ours__cached=[500, 505, 495], constant=[2000, 2000, 2000])
+    faster = rates(ours=times(1.5, OURS), plan=FIVE, ours__cached=CACHED, constant=OURS)
+    assert told(faster) == ["- ours, Q1: requests/s 1.50 times what it was"]
+    slower = rates(ours=OURS, plan=FIVE, ours__cached=times(0.5, CACHED), constant=OURS)
     assert told(slower) == ["- ours, cached, Q1: requests/s 0.50 times what it was"]
 
 
 def test_rounds_that_overlap_are_no_change():
-    now = rates(ours=[205, 300, 290], plan=[10, 10, 10])
-    assert told(now) == ["- nothing changed beyond noise"]
+    assert told(rates(ours=[205, 300, 290, 310, 300], plan=FIVE)) == ["- nothing changed beyond noise"]
+
+
+def test_of_a_few_rounds_nothing_is_told_however_far_they_are_apart():
+    now = rates(ours=[400, 400, 400, 400], plan=[10, 10, 10, 10])
+    assert told(now) == told(THEN, then=now) == ["- nothing can be told of fewer than 5 rounds of each"]
 
 
 def test_a_trifle_is_no_change_however_sure():
-    then = rates(ours=[200, 200, 200], plan=[10, 10, 10])
-    now = rates(ours=[206, 206, 206], plan=[10, 10, 10])
-    assert not any(change.certain for change in baseline.changes(then, now))
+    steady = [200, 200, 200, 200, 200]
+    now = rates(ours=times(1.03, steady), plan=FIVE)
+    assert told(now, then=rates(ours=steady, plan=FIVE)) == ["- nothing changed beyond noise"]
 
 
 def test_results_are_read_as_they_were_written(tmp_path):
