@@ -11,7 +11,7 @@ import duckdb
 
 from backend.checksum import file_sha256
 from backend.errors import AuditFailed
-from backend.manifest import Column, Mart, MartSpec
+from backend.manifest import USER_COLUMN, Column, Mart, MartSpec
 from backend.quoting import quoted
 
 FINGERPRINT = "count(*) || ':' || coalesce(sum(hash(t)), 0)"
@@ -46,10 +46,10 @@ def audit_directory(
 ) -> dict[str, Mart]:
     """Check every mart in ``directory`` and describe it.
 
-    A mart must be readable to its last row, have the declared columns in the declared order, must not be the one
-    all-NULL row that dbt-duckdb writes for an empty mart, must hold as many rows as its footer says and, where
-    ``written`` says what the builder wrote, exactly that. ``linked`` are marts taken over from the parent: they were
-    audited when they were built, and must be the same files still.
+    A mart must be readable to its last row, have the declared columns in the declared order, the one that was named to
+    say whose row it is among them, must not be the one all-NULL row that dbt-duckdb writes for an empty mart, must hold
+    as many rows as its footer says and, where ``written`` says what the builder wrote, exactly that. ``linked`` are
+    marts taken over from the parent: they were audited when they were built, and must be the same files still.
 
     Raises AuditFailed naming every mart that is not fit, and why.
     """
@@ -85,7 +85,8 @@ def _audit_link(path: Path, spec: MartSpec, mart: Mart) -> Mart:
     if not path.is_file() or file_sha256(path) != mart.sha256:
         raise _Unfit("the file taken over from the parent snapshot is not the one that was published")
     _compare_columns(mart.columns, spec.columns)
-    return replace(mart, label=spec.label, description=spec.description, columns=spec.columns)
+    _check_scope(spec)
+    return replace(mart, label=spec.label, description=spec.description, columns=spec.columns, scope=spec.scope)
 
 
 def _audit_file(
@@ -94,6 +95,7 @@ def _audit_file(
     if not path.is_file():
         raise _Unfit(f"{path.name} was not written")
     _compare_columns(parquet_columns(connection, path), spec.columns)
+    _check_scope(spec)
     # The fingerprint needs every column of every row, so a damaged page anywhere fails here.
     nothing = " AND ".join(f"{quoted(column.name)} IS NULL" for column in spec.columns)
     scanned, empty, content = connection.execute(
@@ -103,7 +105,7 @@ def _audit_file(
     (footer,) = connection.execute("SELECT num_rows FROM parquet_file_metadata(?)", [str(path)]).fetchall()[0]
     if scanned != footer:
         raise _Unfit(f"{scanned} rows were read, its footer says {footer}")
-    if scanned == empty == 1:
+    if scanned == empty == 1 and written is None:  # else the fingerprint tells that the row is meant
         raise _Unfit("its only row is NULL in every column: the sentinel of an empty mart")
     if written is not None and content != written.fingerprint:
         raise _Unfit(f"its content has fingerprint {content}, dbt meant to write {written.fingerprint}")
@@ -112,6 +114,13 @@ def _audit_file(
         raise _Unfit(f"the file has SHA-256 {sha256}, it had {written.sha256} when it was written")
     declaration = {field.name: getattr(spec, field.name) for field in fields(MartSpec)}
     return Mart(**declaration, rows=scanned, bytes=path.stat().st_size, sha256=sha256, built_at=built_at)
+
+
+def _check_scope(spec: MartSpec) -> None:
+    """A mart without the default column is everybody's; one without the column that was asked for must not be."""
+    types = {column.name: column.type for column in spec.columns}
+    if spec.scope not in types and spec.scope != USER_COLUMN:
+        raise _Unfit(f"the column {spec.scope!r} is to say whose row it is, and it has only {', '.join(types)}")
 
 
 def _compare_columns(found: Sequence[Column], declared: Sequence[Column]) -> None:

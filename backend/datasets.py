@@ -30,7 +30,8 @@ class Dataset:
     """A mart that can be queried.
 
     ``relation`` is SQL for a FROM clause; ``position`` is a column of it that numbers the rows in the order the mart
-    was written in, not among ``columns``. ``rows`` is None where nobody has counted them yet.
+    was written in, not among ``columns``. ``rows`` is None where nobody has counted them yet. ``scope`` is as in
+    ``backend.manifest.MartSpec``.
     """
 
     id: str
@@ -40,11 +41,12 @@ class Dataset:
     relation: str
     position: str
     rows: int | None = None
+    scope: str = USER_COLUMN
 
     @property
-    def user_column(self) -> str | None:
+    def user_column(self) -> Column | None:
         """The column that says whose row it is; None when the dataset belongs to everybody."""
-        return USER_COLUMN if self.column(USER_COLUMN) else None
+        return self.column(self.scope)
 
     def column(self, name: str) -> Column | None:
         """The column of that name, if there is one."""

@@ -52,6 +52,21 @@ def dbt_target_dir() -> Path:
     return _optional("DBT_TARGET_PATH") or DBT_PROJECT_DIR / "target"
 
 
+def adopted_project_dir() -> Path | None:
+    """The dbt project to build instead of our example (``DBT_PROJECT_DIR``); None where that is the example itself.
+
+    Raises ConfigError where there is no dbt project.
+    """
+    path = _optional("DBT_PROJECT_DIR")
+    if path is None or path.resolve() == DBT_PROJECT_DIR:
+        return None
+    if not (path / "dbt_project.yml").is_file():
+        raise ConfigError(
+            f"DBT_PROJECT_DIR is {path}, which has no dbt_project.yml", hint="name the directory of a dbt project"
+        )
+    return path.resolve()
+
+
 def rollout_dir() -> Path:
     """Where the rollout keeps its journal, its lock and its report (``ROLLOUT_DIR``, default ``data/rollout``)."""
     return _optional("ROLLOUT_DIR") or REPO_ROOT / "data" / "rollout"

@@ -29,7 +29,8 @@ class MartSpec:
     """A mart as the dbt project declares it, before anything was built.
 
     ``code`` identifies the SQL it is built by and ``sources`` names the source tables it is built from, so that a
-    partial build can tell which of its parent's marts are still good.
+    partial build can tell which of its parent's marts are still good. ``scope`` names the column that says whose row it
+    is: any but the default was asked for by name, and the mart must have it.
     """
 
     name: str
@@ -38,11 +39,12 @@ class MartSpec:
     columns: tuple[Column, ...]
     code: str = ""
     sources: tuple[str, ...] = ()
+    scope: str = USER_COLUMN
 
     @property
     def user_column(self) -> str | None:
         """The column that says whose row it is; None when the mart belongs to everybody."""
-        return USER_COLUMN if any(column.name == USER_COLUMN for column in self.columns) else None
+        return self.scope if any(column.name == self.scope for column in self.columns) else None
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Mart(MartSpec):
     @property
     def spec(self) -> MartSpec:
         """The declaration this mart was built from."""
-        return MartSpec(self.name, self.label, self.description, self.columns, self.code, self.sources)
+        return MartSpec(self.name, self.label, self.description, self.columns, self.code, self.sources, self.scope)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class Manifest:
     """Contents of ``manifest.json``.
 
     ``source`` maps each source table to the fingerprint of its rows at the one moment that all marts were built
-    from; it is empty when a publisher has no such notion.
+    from; it is empty when a publisher has no such notion. ``state`` maps the files that the next build goes on from, by
+    their path below the snapshot's ``state/``, to their SHA-256.
     """
 
     id: str
@@ -74,6 +77,7 @@ class Manifest:
     marts: dict[str, Mart]
     run_id: str = ""
     source: dict[str, str] = field(default_factory=dict)
+    state: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Text of ``manifest.json``; ``sha256`` in it is that of all the rest."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _ID = re.compile(r"\d{8}T\d{6}-\d{6}-[0-9a-f]{6}")
 _ID_TIME = "%Y%m%dT%H%M%S-%f"
 _PLAIN = "plain-"
+_STATE = "state"
 _OPEN_ATTEMPTS = 10
 
 
@@ -117,17 +118,45 @@ class Build:
                     shutil.copyfile(parent.file(name), target)
                 self._linked[name] = mart
 
+    @property
+    def workspace(self) -> Path:
+        """A directory for what is no mart, on the file system of the snapshots; the same path in every build."""
+        self._store.workspace.mkdir(exist_ok=True)
+        return self._store.workspace
+
+    def restore_state(self) -> bool:
+        """Copy what the parent's build left for the next one into ``workspace``; False when there is nothing.
+
+        Raises SnapshotCorrupt when it is not what was published.
+        """
+        if self.parent is None or not self.parent.state:
+            return False
+        with self._store.open(self.parent.id) as parent:
+            for name, sha256 in self.parent.state.items():
+                source, target = parent.path / _STATE / name, self.workspace / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if source.is_file():
+                    shutil.copyfile(source, target)
+                if not target.is_file() or file_sha256(target) != sha256:
+                    raise SnapshotCorrupt(
+                        f"{source}, which incremental models and snapshots go on from, is not what was published",
+                        hint="`make rollback-data SNAPSHOT=<id>` to one that is whole, then build again",
+                    )
+        return True
+
     def publish(
         self,
         specs: Sequence[MartSpec],
         *,
         written: Mapping[str, Written] | None = None,
         source: dict[str, str] | None = None,
+        state: Sequence[Path] = (),
     ) -> Manifest:
         """Audit what lies in ``path`` and make it the snapshot that is served.
 
         ``written`` says of the marts what the builder wrote, ``source`` has the fingerprints (``audit.FINGERPRINT``)
-        of the source tables they were built from.
+        of the source tables they were built from, ``state`` are files below ``workspace`` for ``restore_state`` of
+        the next build.
         Everything is on disk before the pointer moves. Raises AuditFailed, or PublishConflict when the pointer was
         moved (a rollback) since this build began; in both cases what is served stays as it was.
         """
@@ -136,7 +165,15 @@ class Build:
         marts = audit_directory(
             self.path, specs, written=written or {}, linked=self._linked, built_at=datetime.now(UTC)
         )
-        return self._store._publish(self, marts, source or {}, new=marts.keys() - self._linked.keys())  # noqa: SLF001
+        kept = {}
+        for file in state:
+            name = file.relative_to(self.workspace)
+            (self.path / _STATE / name).parent.mkdir(parents=True, exist_ok=True)
+            file.rename(self.path / _STATE / name)
+            kept[str(name)] = file_sha256(self.path / _STATE / name)
+        return self._store._publish(  # noqa: SLF001
+            self, marts, source or {}, kept, new=marts.keys() - self._linked.keys()
+        )
 
 
 class SnapshotStore:
@@ -148,6 +185,7 @@ class SnapshotStore:
         self._snapshots = root / "snapshots"
         self._building = root / "building"
         self._trash = root / "trash"
+        self.workspace = root / "workspace"
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -278,12 +316,14 @@ class SnapshotStore:
         with self._locked("build.lock", holder, wait) as lock:
             # Whoever holds the lock is the only builder alive, so all that lies here is a dead one's.
             _empty(self._building)
+            shutil.rmtree(self.workspace, ignore_errors=True)
             path = self._building / re.sub(r"[^\w.-]", "_", run_id)
             path.mkdir()
             try:
                 yield Build(self, path, run_id, self._parent(), lock)
             finally:
                 shutil.rmtree(path, ignore_errors=True)
+                shutil.rmtree(self.workspace, ignore_errors=True)
 
     def rollback(self, snapshot_id: str, *, holder: str) -> Manifest:
         """Serve an earlier snapshot again. Raises SnapshotGone, or SnapshotCorrupt when it is not whole."""
@@ -334,6 +374,7 @@ class SnapshotStore:
             shutil.copyfile(snapshot.file(mart.name), target)
             target.chmod(0o444)
             _fsync(target)
+        self._copy_state(snapshot, directory)
         manifest = directory / FILE_NAME
         manifest.write_text(snapshot.manifest.to_json(), encoding="utf-8")
         manifest.chmod(0o444)
@@ -343,6 +384,20 @@ class SnapshotStore:
         directory.rename(self._snapshots / snapshot.id)
         _fsync(self._snapshots)
         here.update(self._files(snapshot.manifest))
+
+    def _copy_state(self, snapshot: Snapshot, directory: Path) -> None:
+        for name, sha256 in snapshot.manifest.state.items():
+            source, target = snapshot.path / _STATE / name, directory / _STATE / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+            target.chmod(0o444)
+            if file_sha256(target) != sha256:
+                raise SnapshotCorrupt(
+                    f"{source} is not the file that was published",
+                    hint="serve an intact one: `make rollback-data SNAPSHOT=<id>`",
+                )
+            _fsync(target)
+            _fsync(target.parent)
 
     def _files(self, manifest: Manifest) -> Iterator[tuple[str, Path]]:
         for mart in manifest.marts.values():
@@ -384,7 +439,13 @@ class SnapshotStore:
         return None
 
     def _publish(
-        self, build: Build, marts: dict[str, Mart], source: dict[str, str], *, new: AbstractSet[str]
+        self,
+        build: Build,
+        marts: dict[str, Mart],
+        source: dict[str, str],
+        state: dict[str, str],
+        *,
+        new: AbstractSet[str],
     ) -> Manifest:
         parent_id = build.parent.id if build.parent else None
         with self._locked("pointer.lock", build.run_id, wait=60):
@@ -395,13 +456,16 @@ class SnapshotStore:
                     hint="nothing was published; run the build again",
                 )
             snapshot_id, created_at = self._next_id()
-            manifest = Manifest(snapshot_id, parent_id, created_at, marts, build.run_id, source)
+            manifest = Manifest(snapshot_id, parent_id, created_at, marts, build.run_id, source, state)
             file = build.path / FILE_NAME
             file.write_text(manifest.to_json(), encoding="utf-8")
-            for path in (file, *(build.path / f"{name}.parquet" for name in sorted(new))):
+            kept = [build.path / _STATE / name for name in sorted(state)]
+            for path in (file, *(build.path / f"{name}.parquet" for name in sorted(new)), *kept):
                 path.chmod(0o444)
                 _fsync(path)
-            _fsync(build.path)
+            directories = {parent for path in kept for parent in path.parents if parent.is_relative_to(build.path)}
+            for directory in (*directories, build.path):
+                _fsync(directory)
             build.path.rename(self._snapshots / snapshot_id)
             _fsync(self._snapshots)
             _fsync(self._building)

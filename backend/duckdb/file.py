@@ -19,8 +19,9 @@ from backend.config import Settings
 from backend.datasets import Dataset, describe
 from backend.duckdb.engine import connect, lock_down
 from backend.errors import LockHeld, NoSnapshot, SnapshotCorrupt
-from backend.manifest import label_for
+from backend.manifest import USER_COLUMN, label_for
 from backend.quoting import quoted
+from backend.scripts.bootstrap_duckdb import recorded_scopes
 
 _TABLES = """
     SELECT table_name, comment FROM duckdb_tables()
@@ -121,6 +122,7 @@ def _datasets(connection: duckdb.DuckDBPyConnection) -> dict[str, Dataset]:
     descriptions: dict[str, dict[str, str]] = {}
     for table, column, comment in connection.execute(_COLUMNS).fetchall():
         descriptions.setdefault(table, {})[column] = comment.strip()
+    scopes = recorded_scopes(connection)
     datasets = {}
     for table, comment in connection.execute(_TABLES).fetchall():
         relation = f"main.{quoted(table)}"
@@ -131,5 +133,6 @@ def _datasets(connection: duckdb.DuckDBPyConnection) -> dict[str, Dataset]:
             columns=describe(connection, relation, descriptions.get(table, {})),
             relation=relation,
             position="rowid",
+            scope=scopes.get(table, USER_COLUMN),
         )
     return datasets

@@ -86,4 +86,5 @@ class Generation:
             relation=relation,
             position="file_row_number",
             rows=rows,
+            scope=mart.scope,
         )

@@ -46,6 +46,9 @@ def write_duckdb_file(snapshot: Snapshot, path: Path) -> None:
         _copy(connection, snapshot)
         connection.execute(f"CREATE SCHEMA {_RECORD}")
         connection.execute(f"CREATE TABLE {_RECORD}.written_from AS SELECT ? AS snapshot_id", [snapshot.id])
+        connection.execute(f"CREATE TABLE {_RECORD}.scopes (dataset VARCHAR, scope VARCHAR)")
+        for mart in snapshot.manifest.marts.values():
+            connection.execute(f"INSERT INTO {_RECORD}.scopes VALUES (?, ?)", [mart.name, mart.scope])  # noqa: S608 - our own name
     microseconds = (snapshot.manifest.created_at - _EPOCH) // timedelta(microseconds=1)
     os.utime(temporary, ns=(microseconds * 1000, microseconds * 1000))
     with temporary.open("rb") as file:
@@ -71,6 +74,14 @@ def recorded_snapshot(connection: duckdb.DuckDBPyConnection) -> str | None:
     except duckdb.CatalogException:
         return None
     return str(snapshot_id)
+
+
+def recorded_scopes(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """Which column says whose row it is, by dataset, in a file that ``write_duckdb_file`` wrote; of another nothing."""
+    try:
+        return dict(connection.execute(f"SELECT dataset, scope FROM {_RECORD}.scopes").fetchall())  # noqa: S608 - our own name
+    except duckdb.CatalogException:
+        return {}
 
 
 def _copy(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:

@@ -178,7 +178,7 @@ async def get_dataset(request: HttpRequest, dataset_id: DatasetId, caller: Calle
     openapi_extra={"parameters": _PARAMETERS},
 )
 async def query_dataset(request: HttpRequest, dataset_id: DatasetId, caller: Caller) -> Response:
-    """Rows of one dataset: the caller's own, where it has a `user_id`."""
+    """Rows of one dataset: the caller's own, where it says whose they are."""
     format_ = negotiated(request)
     parameters = [item for item in request.query_params.multi_items() if item[0] != "format"]
     asked = read_request(dataset_id, parameters, request.app.state.cursor_key)

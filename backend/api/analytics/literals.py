@@ -74,6 +74,11 @@ def family(sqltype: DuckDBPyType) -> str:
     }.get(sqltype.id, sqltype.id)
 
 
+def is_number(sqltype: DuckDBPyType) -> bool:
+    """Whether values of the type are numbers."""
+    return family(sqltype) in {*_BITS, "decimal", "double"}
+
+
 def scale(sqltype: DuckDBPyType) -> int:
     """Digits after the point that a DECIMAL has."""
     return _decimal(sqltype)[1]

@@ -136,9 +136,13 @@ def _condition(item: Filter) -> Statement:
 
 def _scope(dataset: Dataset, caller: Principal) -> Statement:
     """The condition that keeps other users' rows out: from the token, and joined with AND to whatever is asked."""
-    if dataset.user_column is None or caller.all_rows:
+    column = dataset.user_column
+    if column is None or caller.all_rows:
         return "", []
-    return f"{_name(dataset.user_column)} = ?", [caller.user_id]
+    if literals.is_number(column.sqltype):
+        return f"{_name(column.name)} = ?", [caller.user_id]
+    # As text: DuckDB would make numbers of all that is in the column, and fail on the first that is none.
+    return f"CAST({_name(column.name)} AS VARCHAR) = ?", [str(caller.user_id)]
 
 
 def _value(column: Column) -> str:

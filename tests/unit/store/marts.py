@@ -21,12 +21,25 @@ def write_mart(directory: Path, name: str, generation: int) -> None:
         )
 
 
-def publish(store: SnapshotStore, generation: int, *, only: tuple[str, ...] = NAMES) -> Manifest:
+def publish(
+    store: SnapshotStore, generation: int, *, only: tuple[str, ...] = NAMES, state: str | None = None
+) -> Manifest:
+    """``state`` is left for the next build."""
     with store.build(f"run-{generation}", holder="test", wait=30) as build:
         for name in only:
             write_mart(build.path, name, generation)
         build.link([name for name in NAMES if name not in only])
-        return build.publish(SPECS)
+        if state is None:
+            return build.publish(SPECS)
+        file = build.workspace / "deep" / "state"
+        file.parent.mkdir()
+        file.write_text(state)
+        return build.publish(SPECS, state=[file])
+
+
+def served_file(store: SnapshotStore, name: str) -> Path:
+    with store.open() as snapshot:
+        return snapshot.path / name
 
 
 def generations(snapshot: Snapshot) -> dict[str, int]:

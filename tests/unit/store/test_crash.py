@@ -20,7 +20,7 @@ import os, signal, sys
 from backend.snapshots import SnapshotStore
 from tests.unit.store.marts import publish
 
-root, limit, only = sys.argv[1], int(sys.argv[2]), tuple(sys.argv[3].split(","))
+root, limit, only, state = sys.argv[1], int(sys.argv[2]), tuple(sys.argv[3].split(",")), sys.argv[4] or None
 calls = 0
 
 def counted(real):
@@ -35,25 +35,27 @@ def counted(real):
 for name in {CALLS!r}:
     setattr(os, name, counted(getattr(os, name)))
 store = SnapshotStore(__import__("pathlib").Path(root))
-publish(store, 2, only=only)
+publish(store, 2, only=only, state=state)
 store.retain(keep=1, minutes=0)
 print(calls)
 """
 
 
-def run_publisher(root, limit, only):
+def run_publisher(root, limit, only, state):
     return subprocess.run(
-        [sys.executable, "-c", PUBLISHER, str(root), str(limit), ",".join(only)],
+        [sys.executable, "-c", PUBLISHER, str(root), str(limit), ",".join(only), state],
         check=False, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()},
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("only", [NAMES, ("fct_two",)], ids=["full", "partial"])
-def test_a_publisher_killed_at_any_step_leaves_the_old_or_the_new_snapshot(tmp_path, only):
+@pytest.mark.parametrize(
+    ("only", "state"), [(NAMES, ""), (("fct_two",), ""), (NAMES, "new")], ids=["full", "partial", "with a state"]
+)
+def test_a_publisher_killed_at_any_step_leaves_the_old_or_the_new_snapshot(tmp_path, only, state):
     rehearsal = tmp_path / "rehearsal"
     publish(SnapshotStore(rehearsal), 0)
     publish(SnapshotStore(rehearsal), 1)
-    finished = run_publisher(rehearsal, 0, only)
+    finished = run_publisher(rehearsal, 0, only, state)
     assert finished.returncode == 0, finished.stderr
     steps = int(finished.stdout)
     assert steps > 15
@@ -64,18 +66,24 @@ def test_a_publisher_killed_at_any_step_leaves_the_old_or_the_new_snapshot(tmp_p
     for step in range(1, steps + 1):
         store = SnapshotStore(tmp_path / f"step-{step}")
         publish(store, 0)
-        before = publish(store, 1).id
-        killed = run_publisher(store.root, step, only)
+        before = publish(store, 1, state="old" if state else None).id
+        killed = run_publisher(store.root, step, only, state)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         with store.open() as snapshot:
             snapshot.verify()
             found = generations(snapshot)
         assert found == (old if snapshot.id == before else new), f"step {step}"
+        if state:
+            with store.build("next", holder="test", wait=30) as build:
+                assert build.restore_state(), f"step {step}"
+                left = (build.workspace / "deep" / "state").read_text()
+            assert left == ("old" if snapshot.id == before else "new"), f"step {step}"
         outcomes.append(snapshot.id == before)
 
         after = publish(store, 3)
         assert list((store.root / "building").iterdir()) == [], f"step {step}"
         assert not (store.root / ".mart.next").exists()
+        assert not store.workspace.exists(), f"step {step}"
         with store.open() as snapshot:
             assert snapshot.id == after.id > before
             assert generations(snapshot) == dict.fromkeys(NAMES, 3)
