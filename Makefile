@@ -5,6 +5,8 @@ USER_ID ?= 1
 -include .env
 export PYTHON_IMAGE POSTGRES_IMAGE CA_BUNDLE
 export API_JWT_AUDIENCE API_JWT_ISSUER
+# Only what is set: to a profile's Jinja, an empty variable is no default.
+export MART_SELECTOR $(foreach name,DBT_PROJECT_DIR DBT_PROFILES_DIR DBT_PROFILE DBT_THREADS,$(if $($(name)),$(name)))
 export ROLLOUT_DIR ROLLOUT_WAIT_SECONDS ROLLOUT_PARITY_MAX_AGE_MINUTES
 export COMPOSE_BAKE := false
 
@@ -15,14 +17,16 @@ APP_GID ?= $(if $(filter 0,$(shell id -u)),10001,$(shell id -g))
 SECRETS_HOST_DIR ?= ../secrets
 override SECRETS_HOST_DIR := $(if $(filter /%,$(SECRETS_HOST_DIR)),,$(CURDIR)/compose/)$(SECRETS_HOST_DIR)
 export APP_UID APP_GID SECRETS_HOST_DIR
+# A dbt project of your own, built instead of the example.
+ADOPTED = $(filter-out dbt,$(DBT_PROJECT_DIR))
 # Where the stack without containers keeps its source, its build file and its snapshots.
-STATE ?= $(CURDIR)/data/demo
+STATE ?= $(CURDIR)/data/$(if $(ADOPTED),projects/$(shell basename '$(DBT_PROJECT_DIR)'),demo)
 
 PY := .venv/bin/python
 # Through COMPOSE_FILE rather than -f: with the latter Compose does not read this directory's .env.
 COMPOSE = COMPOSE_FILE=compose/base.yaml:compose/phase$(PHASE).yaml docker compose
 LOCAL = PARQUET_DIR='$(STATE)/parquet' DUCKDB_PATH='$(STATE)/build.duckdb' SOURCE_DUCKDB_PATH='$(STATE)/source.duckdb' \
-	DBT_TARGET=embedded SECRETS_DIR='$(SECRETS_HOST_DIR)'
+	$(if $(ADOPTED),$(if $(DBT_TARGET),DBT_TARGET='$(DBT_TARGET)'),DBT_TARGET=embedded) SECRETS_DIR='$(SECRETS_HOST_DIR)'
 # The store of the stack that runs; without one, the demo's.
 STORE = $(if $(shell $(COMPOSE) ps -q dagster-daemon 2>/dev/null),$(COMPOSE) exec -T dagster-daemon python,$(LOCAL) $(PY))
 # Under the overlays of .env, if it names some; of the phases the rollout takes the one it needs.
@@ -38,11 +42,11 @@ help:  ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
 
 ##@ Without containers
-demo:  ## Source, marts and API on this machine, on http://127.0.0.1:8000 (PORT=)
+demo:  ## Marts and API on this machine, on http://127.0.0.1:8000 (PORT=): the example's, or DBT_PROJECT_DIR=
 	@deploy/setup.sh venv secrets
 	@$(LOCAL) $(PY) -m deploy.demo
 
-dbt:  ## Build, audit and publish one snapshot of the demo's marts
+dbt:  ## Build, audit and publish one snapshot of the demo's marts, or those of DBT_PROJECT_DIR=
 	@deploy/setup.sh venv
 	@$(LOCAL) $(PY) -m deploy.pipeline build
 

@@ -7,16 +7,20 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backend import filepaths
 from backend.errors import BundleError, ConfigError
+from backend.manifest import Mart
 from backend.snapshots import SnapshotStore
 from deploy.pipeline.legacy import refresh_legacy_file
 
 if TYPE_CHECKING:
+    from deploy.pipeline.adopted.project import AdoptedProject
     from deploy.pipeline.project import DbtProject
 
 # A rollback is a matter of moments, and most of them would go into importing what only a build needs, or typer.
@@ -24,17 +28,19 @@ if TYPE_CHECKING:
 
 def build(arguments: argparse.Namespace) -> None:
     """Build the marts, test and audit them, and publish one snapshot."""
-    from deploy.pipeline.build import Outcome, run_build  # noqa: PLC0415
-    from deploy.pipeline.source import provide_password  # noqa: PLC0415
+    from deploy.pipeline.build import run_build  # noqa: PLC0415
+    from deploy.pipeline.outcome import Outcome  # noqa: PLC0415
 
-    provide_password()
-    project = _project()
     outcome = Outcome()
     run_id = f"cli-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
-    run_build(project, outcome, run_id=run_id, holder=_holder(), select=arguments.select)
+    with _buildable() as project:
+        run_build(project, outcome, run_id=run_id, holder=_holder(), select=arguments.select)
     if outcome.snapshot:
         rows = sum(mart.rows for mart in outcome.snapshot.marts.values())
         _say(f"Published snapshot {outcome.snapshot.id}: {len(outcome.snapshot.marts)} marts, {rows} rows")
+        if filepaths.adopted_project_dir():
+            for mart in outcome.snapshot.marts.values():
+                _say(f"  {mart.name}: {mart.rows} rows, {_readers(mart)}")
     else:
         _say(f"Built {len(outcome.built)} marts as tables in {filepaths.build_database()}")
 
@@ -79,6 +85,7 @@ def verify(_: argparse.Namespace) -> None:
     """Compare the old way with the new one, for all users; a JSON report. 0: equal, 1: different, 2: unknown."""
     from deploy.pipeline.parity.verify import verify  # noqa: PLC0415
 
+    _of_the_example_only("verify")
     # As an exception, so that what is temporary is removed.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     report = verify()
@@ -91,6 +98,7 @@ def check_source(_: argparse.Namespace) -> None:
     from deploy.pipeline.project import DbtProject  # noqa: PLC0415
     from deploy.pipeline.source import check_source  # noqa: PLC0415
 
+    _of_the_example_only("check-source")
     parsed = filepaths.dbt_target_dir() / "manifest.json"  # the image has one: parsing takes longer than all else
     project = DbtProject.read(parsed) if parsed.is_file() else _project(stdout=2)
     _say(check_source(project.source_tables))
@@ -112,6 +120,33 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _of_the_example_only(command: str) -> None:
+    if root := filepaths.adopted_project_dir():
+        raise ConfigError(
+            f"{command} knows the example's source, not that of {root}",
+            hint="it is for what DBT_PROJECT_DIR is not set for",
+        )
+
+
+@contextmanager
+def _buildable() -> Iterator[DbtProject | AdoptedProject]:
+    """The project to build, parsed and ready."""
+    from deploy.pipeline.source import provide_password  # noqa: PLC0415
+
+    root = filepaths.adopted_project_dir()
+    if root is None:
+        provide_password()
+        yield _project()
+        return
+    from deploy.pipeline.adopted.project import parsed_project  # noqa: PLC0415
+
+    with parsed_project(root) as project:
+        _say(f"Marts of {root} are those of `dbt ls --select '{project.selector}'`; MART_SELECTOR names others:")
+        for name, relation in project.relations.items():
+            _say(f"  {name}, from {relation.schema}.{relation.identifier}")
+        yield project
+
+
 def _project(stdout: int | None = None) -> DbtProject:
     from deploy.pipeline.dbt import Dbt  # noqa: PLC0415
     from deploy.pipeline.project import DbtProject  # noqa: PLC0415
@@ -121,8 +156,13 @@ def _project(stdout: int | None = None) -> DbtProject:
         return DbtProject.read(Dbt(Path(target), {}, stdout=stdout).parse())
 
 
+def _readers(mart: Mart) -> str:
+    return f"each shown to the user in {mart.user_column}" if mart.user_column else "shown to every user"
+
+
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
+    sys.stdout.flush()  # dbt writes there, too
 
 
 def _store() -> SnapshotStore:

@@ -1,7 +1,8 @@
 """One build of the marts, from the source to what is served.
 
 Phases 1 and 2: land the source, let dbt write Parquet into a private directory, audit, publish. Phase 0 (no
-``PARQUET_DIR``): let dbt write tables into the file that everybody shares.
+``PARQUET_DIR``): let dbt write tables into the file that everybody shares. A project that was adopted is built by
+``deploy.pipeline.adopted.build``, between the same locks.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +18,27 @@ import duckdb
 
 from backend import filepaths, tally
 from backend.audit import Written
-from backend.errors import AuditFailed, BuildFailed, BundleError
+from backend.errors import AuditFailed, BuildFailed, BundleError, ConfigError
 from backend.manifest import Manifest
-from backend.snapshots import SnapshotStore
-from deploy.pipeline.dbt import Dbt, NodeResult, summary_of_failures
+from backend.snapshots import Build, SnapshotStore
+from deploy.pipeline.adopted.build import build_adopted
+from deploy.pipeline.adopted.project import AdoptedProject
+from deploy.pipeline.dbt import Dbt, check
 from deploy.pipeline.legacy import refresh_legacy_file
+from deploy.pipeline.outcome import Outcome
 from deploy.pipeline.project import DbtProject
 from deploy.pipeline.settings import PipelineSettings
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Outcome:
-    """What a build did: dbt's results, the marts it built anew, and the snapshot (None in phase 0)."""
-
-    results: list[NodeResult] = field(default_factory=list)
-    built: list[str] = field(default_factory=list)
-    snapshot: Manifest | None = None
-
-
 def run_build(
-    project: DbtProject, outcome: Outcome, *, run_id: str, holder: str, select: Sequence[str] | None = None
+    project: DbtProject | AdoptedProject,
+    outcome: Outcome,
+    *,
+    run_id: str,
+    holder: str,
+    select: Sequence[str] | None = None,
 ) -> None:
     """Build all marts, or ``select`` and whatever else is stale, and publish one whole snapshot.
 
@@ -47,30 +46,47 @@ def run_build(
     one of its tests failed, AuditFailed, LockHeld, PublishConflict; what is served stays as it was, unless
     ``outcome`` has a snapshot: then that is served, and what failed came after.
     """
-    if unknown := set(select or ()) - {spec.name for spec in project.specs}:
+    if unknown := set(select or ()) - set(project.mart_names):
         raise BuildFailed(f"no mart is called {', '.join(sorted(unknown))}", hint="see `dbt ls` for the marts")
     settings = PipelineSettings()
     root = filepaths.parquet_dir()
-    with tempfile.TemporaryDirectory(prefix="dbt-run-") as artefacts:
-        target = Path(artefacts)
-        if root is None:
-            _build(Dbt(target, {}), project, outcome, select)
-            return
-        store = SnapshotStore(root)
-        waiting = store.build(run_id, holder=holder, wait=settings.build_lock_wait_seconds)
-        with waiting as build, _counted(root, outcome), _build_file() as file:
-            dbt = Dbt(target, {"MART_BUILD_DIR": str(build.path), "DUCKDB_PATH": str(file)}, keep_open=[build.lock])
-            if select is not None and build.parent is not None:
-                dbt.land_sources()
-                stale = stale_marts(project, build.parent, set(select), _landed(file))
-                build.link([spec.name for spec in project.specs if spec.name not in stale])
-                select = [spec.name for spec in project.specs if spec.name in stale]
-            else:
-                select = None
-            _build(dbt, project, outcome, select)
-            outcome.snapshot = build.publish(project.specs, written=_written(file), source=_landed(file))
+    if root is None:
+        _build_phase_0(project, outcome, select)
+        return
+    store = SnapshotStore(root)
+    waiting = store.build(run_id, holder=holder, wait=settings.build_lock_wait_seconds)
+    with waiting as build, _counted(root, outcome):
+        if isinstance(project, AdoptedProject):
+            outcome.snapshot = build_adopted(project, build, outcome, select)
+        else:
+            outcome.snapshot = _build_example(project, build, outcome, select)
     _retain(store, settings)
     refresh_legacy_file(store)
+
+
+def _build_phase_0(project: DbtProject | AdoptedProject, outcome: Outcome, select: Sequence[str] | None) -> None:
+    if isinstance(project, AdoptedProject):
+        raise ConfigError(
+            "PARQUET_DIR is not set: without a snapshot store, a project of your own is built by your own dbt",
+            hint="set PARQUET_DIR, see .env_example",
+        )
+    with tempfile.TemporaryDirectory(prefix="dbt-run-") as artefacts:
+        _build(Dbt(Path(artefacts), {}), project, outcome, select)
+
+
+def _build_example(project: DbtProject, build: Build, outcome: Outcome, select: Sequence[str] | None) -> Manifest:
+    with tempfile.TemporaryDirectory(prefix="dbt-run-") as artefacts, _build_file() as file:
+        variables = {"MART_BUILD_DIR": str(build.path), "DUCKDB_PATH": str(file)}
+        dbt = Dbt(Path(artefacts), variables, keep_open=[build.lock])
+        if select is not None and build.parent is not None:
+            dbt.land_sources()
+            stale = stale_marts(project, build.parent, set(select), _landed(file))
+            build.link([spec.name for spec in project.specs if spec.name not in stale])
+            select = [spec.name for spec in project.specs if spec.name in stale]
+        else:
+            select = None
+        _build(dbt, project, outcome, select)
+        return build.publish(project.specs, written=_written(file), source=_landed(file))
 
 
 def stale_marts(project: DbtProject, parent: Manifest, selected: set[str], source: dict[str, str]) -> set[str]:
@@ -104,13 +120,7 @@ def _retain(store: SnapshotStore, settings: PipelineSettings) -> None:
 def _build(dbt: Dbt, project: DbtProject, outcome: Outcome, select: Sequence[str] | None) -> None:
     outcome.built = [spec.name for spec in project.specs if select is None or spec.name in select]
     outcome.results = dbt.build(select)
-    if failures := summary_of_failures(outcome.results, project.manifest["nodes"]):
-        raise BuildFailed(
-            f"dbt build failed, nothing was published:\n{failures}"
-            if filepaths.parquet_dir()
-            else f"dbt build failed:\n{failures}",
-            hint="fix what it names, then run again",
-        )
+    check(outcome.results, project.manifest["nodes"])
 
 
 @contextmanager

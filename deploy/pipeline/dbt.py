@@ -37,7 +37,8 @@ class NodeResult:
 class Dbt:
     """dbt against the project in ``dbt/``, with artefacts in ``target`` and the variables in ``env`` added.
 
-    What it prints goes to the file descriptor ``stdout``; None is our own.
+    What it prints goes to the file descriptor ``stdout``; None is our own. ``keep_open`` are descriptors for it to
+    inherit.
     """
 
     target: Path
@@ -82,18 +83,43 @@ class Dbt:
 
     def _run(self, *args: str) -> int:
         self.target.mkdir(parents=True, exist_ok=True)
-        directory = str(filepaths.DBT_PROJECT_DIR)
         self._log.unlink(missing_ok=True)
-        command = [
-            *(sys.executable, "-m", "dbt.cli.main", *args),
-            *("--project-dir", directory, "--profiles-dir", directory),
+        # The build's lock stays held as long as dbt lives, even when its parent is killed.
+        return subprocess.run(
+            self._command(*args, *self._places),
+            env=self._environment,
+            cwd=self._directory,
+            stdout=self.stdout,
+            pass_fds=tuple(self.keep_open),
+            check=False,
+        ).returncode
+
+    def _command(self, *args: str) -> list[str]:
+        return [sys.executable, "-m", "dbt.cli.main", *args]
+
+    @property
+    def _places(self) -> list[str]:
+        return [
+            *("--project-dir", str(self._project), "--profiles-dir", str(self._profiles)),
             *("--target-path", str(self.target), "--log-path", str(self.target), "--log-format-file", "json"),
         ]
-        # The build's lock stays held as long as dbt lives, even when its parent is killed.
-        environment = {**os.environ, "DBT_PROJECT_DIR": directory, **self.env}
-        return subprocess.run(
-            command, env=environment, stdout=self.stdout, pass_fds=tuple(self.keep_open), check=False
-        ).returncode
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "DBT_PROJECT_DIR": str(self._project), **self.env}
+
+    @property
+    def _project(self) -> Path:
+        return filepaths.DBT_PROJECT_DIR
+
+    @property
+    def _profiles(self) -> Path:
+        return self._project
+
+    @property
+    def _directory(self) -> Path | None:
+        """Where dbt runs; None is where we do."""
+        return None
 
     @property
     def _log(self) -> Path:
@@ -110,7 +136,18 @@ class Dbt:
         return BuildFailed("\n".join(said), hint="see what dbt printed")
 
 
-def summary_of_failures(results: Sequence[NodeResult], nodes: Mapping[str, Any]) -> str:
+def check(results: Sequence[NodeResult], nodes: Mapping[str, Any]) -> None:
+    """Raise BuildFailed when a model or a test failed."""
+    if failures := _summary_of_failures(results, nodes):
+        raise BuildFailed(
+            f"dbt build failed, nothing was published:\n{failures}"
+            if filepaths.parquet_dir()
+            else f"dbt build failed:\n{failures}",
+            hint="fix what it names, then run again",
+        )
+
+
+def _summary_of_failures(results: Sequence[NodeResult], nodes: Mapping[str, Any]) -> str:
     """The failed models and tests, a line each, with dbt's message."""
     lines = []
     for result in results:

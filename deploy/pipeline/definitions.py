@@ -38,9 +38,10 @@ from backend import filepaths
 from backend.errors import BundleError, SnapshotCorrupt
 from backend.manifest import Manifest
 from backend.snapshots import SnapshotStore
-from deploy.pipeline.build import Outcome, run_build
+from deploy.pipeline.build import run_build
 from deploy.pipeline.dbt import NodeResult
 from deploy.pipeline.orphans import ORPHANED
+from deploy.pipeline.outcome import Outcome
 from deploy.pipeline.project import DbtProject
 
 PROJECT = DbtProject.read(filepaths.dbt_target_dir() / "manifest.json")

@@ -42,6 +42,11 @@ class DbtProject:
         }
 
     @property
+    def mart_names(self) -> list[str]:
+        """The name of every mart."""
+        return list(self.mart_nodes)
+
+    @property
     def source_tables(self) -> list[str]:
         """The tables of the source that the project reads."""
         return sorted(source["name"] for source in self.manifest["sources"].values())

@@ -1,0 +1,74 @@
+"""A build of an adopted project: dbt on a copy of what the last one left, then every mart as a Parquet file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from backend.manifest import Manifest
+from backend.snapshots import Build
+from deploy.pipeline.adopted.dbt import AdoptedDbt
+from deploy.pipeline.adopted.profile import copy_database, external_root
+from deploy.pipeline.adopted.project import AdoptedProject
+from deploy.pipeline.dbt import check
+from deploy.pipeline.outcome import Outcome
+
+
+def build_adopted(project: AdoptedProject, build: Build, outcome: Outcome, select: Sequence[str] | None) -> Manifest:
+    """Build the whole project, or the marts in ``select`` and all that reads them, and publish one whole snapshot.
+
+    Raises as ``deploy.pipeline.build.run_build``.
+    """
+    project.check_locations(build.path.parent.parent)
+    external_root(build.workspace).mkdir(parents=True)
+    file = build.workspace / project.profile.file_name
+    restored = build.restore_state()
+    if not restored and project.profile.database and project.profile.database.is_file():
+        copy_database(project.profile.database, file)
+    parts = _parts(project, build, set(select), file) if select is not None and restored else None
+    outcome.built = [name for name in project.relations if parts is None or name in parts.marts]
+    build.link([name for name in project.relations if name not in outcome.built])
+    dbt = AdoptedDbt(
+        project.parsed,
+        {},
+        keep_open=[build.lock],
+        root=project.root,
+        profile=project.profile,
+        workspace=build.workspace,
+        marts=build.path,
+        relations=[project.relations[name] for name in outcome.built],
+    )
+    outcome.results = dbt.build(parts.select if parts else None)
+    check(outcome.results, project.manifest["nodes"])
+    written = dbt.written()
+    return build.publish(project.specs(build.path), written=written, state=_left(build.workspace, file))
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a partial build does: the marts that are exported, and what dbt is told to select."""
+
+    marts: set[str]
+    select: list[str]
+
+
+def _parts(project: AdoptedProject, build: Build, selected: set[str], file: Path) -> _Parts:
+    known = build.parent.marts if build.parent else {}
+    selected |= {name for name in project.relations if name not in known}
+    marts = project.with_readers(selected)
+    with duckdb.connect(str(file), read_only=True) as connection:
+        rows = connection.execute(
+            "SELECT lower(schema_name), lower(name) FROM (SELECT schema_name, table_name AS name FROM duckdb_tables()"
+            " UNION ALL SELECT schema_name, view_name FROM duckdb_views())"
+        ).fetchall()
+    missing = project.selection(project.missing_parents(marts, {(schema, name) for schema, name in rows}))
+    readers = [f"{item}+" for item in project.selection([project.unique_ids[name] for name in sorted(selected)])]
+    return _Parts(marts, [*readers, *missing])
+
+
+def _left(workspace: Path, file: Path) -> list[Path]:
+    """What the next build goes on from: the database, and the files that views in it read."""
+    return [file, *(path for path in sorted(external_root(workspace).rglob("*")) if path.is_file())]

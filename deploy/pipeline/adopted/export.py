@@ -1,0 +1,140 @@
+"""Marts as Parquet files, from whatever relations an adopted project made of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from backend.audit import FINGERPRINT, Written, parquet_columns
+from backend.checksum import file_sha256
+from backend.errors import BuildFailed
+from backend.quoting import literal, quoted
+
+# As in dbt/dbt_project.yml, for the reason given there.
+_LAYOUT = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 10240"
+# Parquet has no such numbers: DuckDB would write them as DOUBLE, and round. `sum` of whole numbers gives one.
+_HUGE = {"HUGEINT", "UHUGEINT"}
+# dbt-duckdb's materialization `external` leaves a view on what it wrote.
+_VIEW_ON_FILE = re.compile(r"read_parquet\('((?:[^']|'')+)'")
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Where a mart lies in the build's database; ``external`` as its model says, ``scope`` as it was asked for."""
+
+    mart: str
+    database: str
+    schema: str
+    identifier: str
+    external: bool
+    scope: str
+
+    @property
+    def sql(self) -> str:
+        """Its name as SQL."""
+        return f"{quoted(self.database)}.{quoted(self.schema)}.{quoted(self.identifier)}"
+
+
+@dataclass(frozen=True)
+class Export:
+    """Writes marts into ``directory``. ``own`` is where ``external`` models write that name no place themselves."""
+
+    connection: duckdb.DuckDBPyConnection
+    directory: Path
+    own: Path
+
+    def run(self, relations: Sequence[Relation]) -> dict[str, Written]:
+        """Write these marts, all as they are at one moment; what was written, by mart. Raises BuildFailed."""
+        self.connection.execute("BEGIN TRANSACTION")
+        try:
+            return {relation.mart: self._one(relation) for relation in relations}
+        finally:
+            self.connection.execute("ROLLBACK")  # of it all, only files are wanted
+
+    def _one(self, relation: Relation) -> Written:
+        target = self.directory / f"{relation.mart}.parquet"
+        try:
+            written = self._file_of(relation) if relation.external else None
+            if written is not None:
+                # Another project's file is written to again; its own is not.
+                (os.link if written.is_relative_to(self.own) else shutil.copyfile)(written, target)
+                source = f"SELECT * FROM read_parquet({literal(str(target))})"  # noqa: S608 - quoted
+            else:
+                source = self._export(relation, target)
+            ((fingerprint,),) = self.connection.execute(f"SELECT {FINGERPRINT} FROM ({source}) AS t").fetchall()  # noqa: S608
+        except (duckdb.Error, OSError) as error:
+            raise BuildFailed(
+                f"exporting the mart {relation.mart} from {relation.sql} failed: {error}",
+                hint="nothing was published; cast what Parquet can't hold, or leave the mart out by MART_SELECTOR",
+            ) from error
+        return Written(fingerprint, file_sha256(target))
+
+    def _export(self, relation: Relation, target: Path) -> str:
+        """Write the file; SQL for the rows that it has to hold, in the types that it has."""
+        source = relation.sql
+        if self._view(relation) is not None:
+            # Read twice, a view need not give the same rows.
+            source = quoted(f"rows of {relation.mart}")
+            self.connection.execute(f"CREATE TEMP TABLE {source} AS SELECT * FROM {relation.sql}")  # noqa: S608 - quoted
+        columns = [row[:2] for row in self.connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()]  # noqa: S608
+        if nested := [f"{name} {kind}" for name, kind in columns if "HUGEINT" in kind and kind not in _HUGE]:
+            raise BuildFailed(
+                f"exporting the mart {relation.mart} would round the numbers in {', '.join(nested)}",
+                hint="nothing was published; cast them in the model, to BIGINT or DECIMAL(38,0)",
+            )
+        values = ", ".join(_as(name, "DECIMAL(38,0)" if kind in _HUGE else kind, kind) for name, kind in columns)
+        self.connection.execute(
+            f"COPY ({_sorted(values, source, columns, relation.scope)}) TO ? ({_LAYOUT})", [str(target)]
+        )
+        types = dict(columns)
+        held = ", ".join(_as(c.name, c.type, types[c.name]) for c in parquet_columns(self.connection, target))
+        return f"SELECT {held} FROM {source}"  # noqa: S608 - quoted
+
+    def _file_of(self, relation: Relation) -> Path | None:
+        """The one Parquet file that the model wrote, if that is what it did.
+
+        Of an empty model dbt-duckdb writes a row of NULLs, and hides it in the view: then the file is not the mart.
+        """
+        found = _VIEW_ON_FILE.search(self._view(relation) or "")
+        file = Path(found[1].replace("''", "'")) if found else None
+        if file is None or not file.is_file():
+            return None
+        rows = self.connection.execute("SELECT num_rows FROM parquet_file_metadata(?)", [str(file)]).fetchall()
+        return file if rows == self.connection.execute(f"SELECT count(*) FROM {relation.sql}").fetchall() else None  # noqa: S608
+
+    def _view(self, relation: Relation) -> str | None:
+        """The SQL of the view that the relation is, if it is one."""
+        rows = self.connection.execute(
+            "SELECT sql FROM duckdb_views() WHERE lower(database_name) = lower(?) AND lower(schema_name) = lower(?)"
+            " AND lower(view_name) = lower(?)",
+            [relation.database, relation.schema, relation.identifier],
+        ).fetchall()
+        return str(rows[0][0]) if rows else None
+
+
+def scope_column(names: Sequence[str], wanted: str) -> str:
+    """The column that ``wanted`` means among these, as it is written there; DuckDB's names have no case."""
+    return next((name for name in names if name.lower() == wanted.lower()), wanted)
+
+
+def _as(name: str, wanted: str, kind: str) -> str:
+    return quoted(name) if wanted == kind else f"CAST({quoted(name)} AS {wanted}) AS {quoted(name)}"
+
+
+def _sorted(values: str, source: str, columns: Sequence[tuple[str, str]], scope: str) -> str:
+    """SQL for the rows: a user's beside each other, so that row groups can be skipped; else in the model's order."""
+    names = [name for name, _ in columns]
+    scope = scope_column(names, scope)
+    if scope not in names:
+        return f"SELECT {values} FROM {source}"  # noqa: S608 - quoted
+    position = quoted("position of " + "".join(names))  # a name that no column has
+    return (
+        f"SELECT {values} FROM (SELECT *, row_number() OVER () AS {position} FROM {source})"  # noqa: S608 - quoted
+        f" ORDER BY {quoted(scope)}, {position}"
+    )

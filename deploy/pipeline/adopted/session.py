@@ -1,0 +1,44 @@
+"""``python -m deploy.pipeline.adopted.session PLAN``: dbt build, then the export, in one process.
+
+In one, because what dbt's connection has was given to it by the profile, its plugins and the project's hooks:
+extensions, attached databases, secrets, macros. A view may need any of them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+from dbt.cli.main import dbtRunner
+
+from backend.errors import BuildFailed
+from deploy.pipeline.adopted.export import Export
+from deploy.pipeline.adopted.plan import Plan
+
+
+def main(plan: Plan) -> int:
+    """Exit code as dbt's: 1 where a model or a test failed, 2 where dbt did. How the export went, the result says."""
+    ended = dbtRunner().invoke(list(plan.dbt))
+    if not ended.success:
+        return 2 if ended.exception else 1
+    environment = DuckDBConnectionManager.env()
+    handle = environment.handle()  # type: ignore[no-untyped-call]
+    try:
+        written = Export(handle.cursor(), plan.directory, plan.own).run(plan.relations)
+        result: dict[str, Any] = {"written": {mart: asdict(entry) for mart, entry in written.items()}}
+        handle.cursor().execute("CHECKPOINT")
+    except BuildFailed as error:
+        result = {"failure": [error.message, error.hint]}
+    finally:
+        handle.close()
+        environment.close()  # type: ignore[no-untyped-call]
+    plan.result.write_text(json.dumps(result), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Plan.read(Path(sys.argv[1]))))

@@ -1,0 +1,3 @@
+{{ config(materialized='table') }}
+
+select complaint_no, customer_no, said from {{ source('till', 'complaints') }}

@@ -1,0 +1,3 @@
+{{ config(materialized='external') }}
+
+select product, sold_at as since from {{ ref('Sales_Clean') }} where false

@@ -1,0 +1,3 @@
+{{ config(materialized='table') }}
+
+select product, sum(pieces) as pieces from {{ ref('Sales_Clean') }} group by product
