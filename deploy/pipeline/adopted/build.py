@@ -22,7 +22,7 @@ def build_adopted(project: AdoptedProject, build: Build, outcome: Outcome, selec
 
     Raises as ``deploy.pipeline.build.run_build``.
     """
-    project.check_locations(build.path.parent.parent)
+    project.check_locations(build.workspace.parent)
     external_root(build.workspace).mkdir(parents=True)
     file = build.workspace / project.profile.file_name
     restored = build.restore_state()

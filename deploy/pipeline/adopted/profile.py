@@ -58,16 +58,16 @@ def read_profile(project: Path) -> Profile:
     Raises ConfigError where there is none, or none that builds in a DuckDB file.
     """
     file = _profiles_file(project)
-    name = os.environ.get("DBT_PROFILE") or _rendered(_read(project / "dbt_project.yml").get("profile", ""))
+    name = os.environ.get("DBT_PROFILE") or rendered(_read(project / "dbt_project.yml").get("profile", ""))
     profile = _chosen(_read(file), name, f"{file} has no profile {name!r}")
-    target = os.environ.get("DBT_TARGET") or _rendered(profile.get("target", "default"))
+    target = os.environ.get("DBT_TARGET") or rendered(profile.get("target", "default"))
     output = _chosen(profile.get("outputs") or {}, target, f"the profile {name!r} of {file} has no target {target!r}")
-    if (kind := _rendered(output.get("type", ""))) != "duckdb":
+    if (kind := rendered(output.get("type", ""))) != "duckdb":
         raise ConfigError(
             f"the target {target!r} of the profile {name!r} is of type {kind!r}, expected duckdb",
             hint="name one of dbt-duckdb in DBT_TARGET",
         )
-    path = _rendered(output.get("path", ":memory:"))
+    path = rendered(output.get("path", ":memory:"))
     if "remote" in output or ":" in path.removeprefix(":memory:"):
         raise ConfigError(
             f"the target {target!r} of the profile {name!r} builds in {path!r}, expected a DuckDB file of this machine",
@@ -121,12 +121,15 @@ def _chosen(among: Mapping[str, Any], name: str, problem: str) -> Mapping[str, A
     return chosen
 
 
-def _rendered(text: object) -> str:
-    """The text as dbt reads it: of Jinja, a profile has the environment's variables."""
+def rendered(text: object, **names: object) -> str:
+    """The text as dbt reads it: of Jinja, a profile has the environment's variables, and others have ``names`` as well.
+
+    Raises ConfigError.
+    """
     jinja = Environment(undefined=StrictUndefined, autoescape=False)  # noqa: S701 - no HTML
     jinja.filters |= {name: lambda value: value for name in ("as_text", "as_native", "as_bool", "as_number")}
     try:
-        return jinja.from_string(str(text)).render(env_var=_env_var, var=lambda _, default=None: default)
+        return jinja.from_string(str(text)).render(env_var=_env_var, var=lambda _, default=None: default, **names)
     except TemplateError as error:
         raise ConfigError(
             f"rendering {text!r} failed: {error}", hint="`dbt debug` says what dbt thinks of it"

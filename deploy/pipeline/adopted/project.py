@@ -14,7 +14,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
-from jinja2 import Environment, Undefined
 
 from backend import filepaths
 from backend.audit import parquet_columns
@@ -23,7 +22,7 @@ from backend.manifest import USER_COLUMN, Column, MartSpec, label_for
 from backend.snapshots import SnapshotStore
 from deploy.pipeline.adopted.dbt import AdoptedDbt
 from deploy.pipeline.adopted.export import Relation, scope_column
-from deploy.pipeline.adopted.profile import Profile, read_profile
+from deploy.pipeline.adopted.profile import Profile, read_profile, rendered
 
 _RELATIONS = ("model", "seed", "snapshot")
 # Materializations that leave nothing which could be read as it is.
@@ -123,13 +122,13 @@ class AdoptedProject:
     def check_locations(self, served: Path) -> None:
         """Raise ConfigError where a model would write into the directory ``served``, past every test."""
         for node in self.manifest["nodes"].values():
-            location = node["config"].get("location") if node["config"].get("materialized") == "external" else None
-            if not location:
+            location = node["config"].get("location")
+            if not location or node["config"].get("materialized") != "external":
                 continue
-            # Undefined is empty: of what could be in it, this decides where it lies.
-            this = {"identifier": node["alias"], "name": node["alias"], "schema": node["schema"]}
-            text = Environment(undefined=Undefined, autoescape=False).from_string(location).render(this=this)  # noqa: S701
-            if (self.root / text).resolve().is_relative_to(served.resolve()):
+            this = {**node, "identifier": node["alias"]}
+            target = {**self.profile.output, "name": self.profile.target, "profile_name": self.profile.name}
+            place = self.root / rendered(location, this=this, model=node, target=target)
+            if place.resolve().is_relative_to(served.resolve()):
                 raise ConfigError(
                     f"{node['resource_type']} {node['name']} writes to {location}, which lies in {served}: it would be "
                     "served before any test has passed",
