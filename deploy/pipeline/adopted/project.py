@@ -174,7 +174,8 @@ def default_marts(manifest: Mapping[str, Any]) -> tuple[str, list[str]]:
     own = manifest["metadata"]["project_name"]
     models = {i: n for i, n in nodes.items() if n["resource_type"] == "model" and n["package_name"] == own}
     if marts := {i: n for i, n in models.items() if "marts" in Path(n["original_file_path"]).parts[:-1]}:
-        folders = {node["original_file_path"].split("marts/")[0] + "marts" for node in marts.values()}
+        paths = [Path(node["original_file_path"]).parts for node in marts.values()]
+        folders = {"/".join(parts[: parts.index("marts") + 1]) for parts in paths}
         return " ".join(f"path:{folder}" for folder in sorted(folders)), list(marts)
     children = manifest["child_map"]
     leaves = [i for i in models if not any(child.split(".")[0] in _RELATIONS for child in children[i])]

@@ -87,24 +87,29 @@ class Shop:
         with duckdb.connect(str(self.till)) as connection:
             connection.execute(sql)
 
-    def build(self, *arguments, **variables):
-        """``python -m deploy.pipeline build`` of the project."""
-        environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        environment |= {
+    @property
+    def environment(self):
+        """For commands that build the project."""
+        return {
+            **{name: os.environ[name] for name in INHERITED if name in os.environ},
             **self.variables,
             "PYTHONPATH": str(REPO_ROOT),
             "DBT_PROJECT_DIR": str(self.project),
             "PARQUET_DIR": str(self.store.root),
+            "STATE": str(self.root),  # what make has in its place
             "TMPDIR": str(self.root),
-            **variables,
         }
-        command = [sys.executable, "-m", "deploy.pipeline", "build", *arguments]
+
+    def run(self, *command):
         return subprocess.run(
-            command, env=environment, cwd=REPO_ROOT, capture_output=True, text=True, check=False, timeout=300
+            command, env=self.environment, cwd=REPO_ROOT, capture_output=True, text=True, check=False, timeout=300
         )
 
-    def publish(self, *arguments, **variables):
-        result = self.build(*arguments, **variables)
+    def build(self, *arguments):
+        return self.run(sys.executable, "-m", "deploy.pipeline", "build", *arguments)
+
+    def publish(self, *arguments):
+        result = self.build(*arguments)
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
 
