@@ -25,10 +25,8 @@ def build_adopted(project: AdoptedProject, build: Build, outcome: Outcome, selec
     project.check_locations(build.workspace.parent)
     external_root(build.workspace).mkdir(parents=True)
     file = build.workspace / project.profile.file_name
-    restored = build.restore_state()
-    if not restored and project.profile.database and project.profile.database.is_file():
-        copy_database(project.profile.database, file)
-    parts = _parts(project, build, set(select), file) if select is not None and restored else None
+    whole = not _restored(project, build, file) or select is None
+    parts = None if whole else _parts(project, build, set(select or ()), file)
     outcome.built = [name for name in project.relations if parts is None or name in parts.marts]
     build.link([name for name in project.relations if name not in outcome.built])
     dbt = AdoptedDbt(
@@ -45,6 +43,19 @@ def build_adopted(project: AdoptedProject, build: Build, outcome: Outcome, selec
     check(outcome.results, project.manifest["nodes"])
     written = dbt.written()
     return build.publish(project.specs(build.path), written=written, state=_left(build.workspace, file))
+
+
+def _restored(project: AdoptedProject, build: Build, file: Path) -> bool:
+    """Make ``file`` what the last build left, at first what the project has; whether a part can be built in it."""
+    if build.restore_state():
+        (left,) = (path for path in build.workspace.iterdir() if path.is_file())
+        left.rename(file)
+        # Views name the database that they are in, which is called after its file.
+        return left == file
+    own = project.profile.database
+    if own and own.is_file():
+        copy_database(own, file)
+    return False
 
 
 @dataclass(frozen=True)

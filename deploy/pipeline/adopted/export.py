@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,8 +63,7 @@ class Export:
         try:
             written = self._file_of(relation) if relation.external else None
             if written is not None:
-                # Another project's file is written to again; its own is not.
-                (os.link if written.is_relative_to(self.own) else shutil.copyfile)(written, target)
+                self._take(written, target)
                 source = f"SELECT * FROM read_parquet({literal(str(target))})"  # noqa: S608 - quoted
             else:
                 source = self._export(relation, target)
@@ -74,6 +74,13 @@ class Export:
                 hint="nothing was published; cast what Parquet can't hold, or leave the mart out by MART_SELECTOR",
             ) from error
         return Written(fingerprint, file_sha256(target))
+
+    def _take(self, file: Path, target: Path) -> None:
+        if file.is_relative_to(self.own):
+            with suppress(OSError):  # a file system without hard links
+                os.link(file, target)
+                return
+        shutil.copyfile(file, target)  # what lies elsewhere, its model will write to again
 
     def _export(self, relation: Relation, target: Path) -> str:
         """Write the file; SQL for the rows that it has to hold, in the types that it has."""
