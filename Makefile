@@ -55,6 +55,7 @@ token:  ## A bearer token for USER_ID=1, for the demo and the containers
 
 ##@ In containers
 up:  ## Start PHASE=0, 1 or 2 (default 2); returns when the API answers from real data
+	@$(if $(ADOPTED),echo 'DBT_PROJECT_DIR is set: containers build the example alone. Unset it for them.' >&2; exit 1)
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory images
 	@$(COMPOSE) up --detach --remove-orphans --wait --wait-timeout 300 gateway dagster-webserver

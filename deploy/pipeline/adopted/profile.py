@@ -33,6 +33,11 @@ class Profile:
         """What the build's own file has to be called: DuckDB names the database after it, and models may say that."""
         return self.database.name if self.database else "memory.duckdb"
 
+    @property
+    def database_name(self) -> str:
+        """What DuckDB calls it: the first part of the file's name."""
+        return self.file_name.lstrip(".").split(".")[0]
+
     def write(self, directory: Path, workspace: Path) -> None:
         """Write ``profiles.yml`` into ``directory``, for builds that write below ``workspace`` only."""
         output = {

@@ -105,13 +105,12 @@ class AdoptedProject:
 
         ``existing`` has schema and name of what is there, in lower case.
         """
-        own = Path(self.profile.file_name).name.lstrip(".").split(".")[0]
         return sorted(
             unique_id
             for unique_id in set(_walk(self.manifest["parent_map"], {self.unique_ids[mart] for mart in marts}))
             if (node := self.manifest["nodes"].get(unique_id))
             and _is_relation(node)
-            and node["database"] == own
+            and node["database"] == self.profile.database_name
             and (node["schema"].lower(), node["alias"].lower()) not in existing
         )
 

@@ -1,0 +1,59 @@
+"""What is for the example alone says so, rather than do it to another project."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from backend import filepaths
+from backend.errors import ConfigError
+from backend.filepaths import REPO_ROOT, adopted_project_dir
+from deploy.pipeline.adopted.profile import Profile
+from deploy.pipeline.adopted.project import AdoptedProject
+from deploy.pipeline.build import run_build
+from deploy.pipeline.outcome import Outcome
+
+PROJECT = REPO_ROOT / "tests" / "foreign" / "bike_shop"
+
+
+def run(*command):
+    environment = {**os.environ, "DBT_PROJECT_DIR": str(PROJECT), "PYTHONPATH": str(REPO_ROOT)}
+    return subprocess.run(
+        command, env=environment, cwd=REPO_ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("command", ["verify", "check-source"])
+def test_what_knows_the_examples_source_is_refused(command):
+    result = run(sys.executable, "-m", "deploy.pipeline", command)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"{command} knows the example's source, not that of {PROJECT}\n")
+
+
+def test_containers_are_refused():
+    result = run("make", "up")
+    assert result.returncode == 2
+    assert "containers build the example alone" in result.stderr
+
+
+def test_without_a_store_the_owners_dbt_is_the_one_to_run(monkeypatch, tmp_path):
+    monkeypatch.delenv("PARQUET_DIR", raising=False)
+    project = AdoptedProject(PROJECT, tmp_path, Profile("p", "t", {}, None), {"nodes": {}}, "", ())
+    with pytest.raises(ConfigError, match="PARQUET_DIR is not set"):
+        run_build(project, Outcome(), run_id="run", holder="test")
+
+
+def test_the_example_by_its_own_name_is_the_example(monkeypatch):
+    monkeypatch.chdir(REPO_ROOT)
+    for name in ("", "dbt", "tests/../dbt/", str(filepaths.DBT_PROJECT_DIR)):
+        monkeypatch.setenv("DBT_PROJECT_DIR", name)
+        assert adopted_project_dir() is None
+    monkeypatch.setenv("DBT_PROJECT_DIR", "tests/foreign/bike_shop")
+    assert adopted_project_dir() == PROJECT
+
+
+def test_a_directory_that_is_no_dbt_project_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("DBT_PROJECT_DIR", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"has no dbt_project\.yml"):
+        adopted_project_dir()
