@@ -80,9 +80,16 @@ class Manifest:
     state: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Text of ``manifest.json``; ``sha256`` in it is that of all the rest."""
+        """Text of ``manifest.json``; ``sha256`` in it is that of all the rest.
+
+        A default ``scope`` or ``state`` is left out, for readers from before there was a choice.
+        """
         data = asdict(self)
         data["marts"] = list(data["marts"].values())
+        for entry in (data, *data["marts"]):
+            for name, default in (("scope", USER_COLUMN), ("state", {})):
+                if entry.get(name) == default:
+                    del entry[name]
         data["sha256"] = _sha256(data)
         return _text(data) + "\n"
 

@@ -5,9 +5,8 @@ import json
 import duckdb
 import pytest
 
-from backend import manifest
 from backend.errors import AuditFailed
-from backend.manifest import Column, Manifest, MartSpec
+from backend.manifest import Column, MartSpec
 from backend.scripts.bootstrap_duckdb import write_duckdb_file
 from backend.snapshots import SnapshotStore
 
@@ -70,10 +69,12 @@ def test_a_column_that_was_named_and_is_not_there_is_refused(tmp_path):
     assert store.current_id() is None
 
 
-def test_a_manifest_from_before_there_was_a_choice_means_user_id(tmp_path):
+def test_a_manifest_is_as_it_was_before_there_was_a_choice(tmp_path):
     store = SnapshotStore(tmp_path)
-    publish(store, "SELECT 1 AS user_id, 2 AS n", scope="user_id")
-    text = json.loads((tmp_path / "mart" / "manifest.json").read_text())
-    del text["state"], text["marts"][0]["scope"], text["sha256"]
-    (tmp_path / "old.json").write_text(json.dumps({**text, "sha256": manifest._sha256(text)}))
-    assert Manifest.read(tmp_path / "old.json").marts["owned"].user_column == "user_id"
+    published = publish(store, "SELECT 1 AS user_id, 2 AS n", scope="user_id")
+    data = json.loads((tmp_path / "mart" / "manifest.json").read_text())
+    assert data.keys() == {"id", "parent", "created_at", "marts", "run_id", "source", "sha256"}
+    assert "scope" not in data["marts"][0]
+    assert published.marts["owned"].user_column == "user_id"
+    with store.open() as snapshot:
+        assert snapshot.manifest == published
