@@ -9,7 +9,6 @@ from __future__ import annotations
 from duckdb.sqltypes import DuckDBPyType
 
 from backend.datasets import children
-from backend.quoting import literal
 
 
 def canonical(value: str, sqltype: DuckDBPyType, depth: int = 0) -> str:
@@ -19,11 +18,13 @@ def canonical(value: str, sqltype: DuckDBPyType, depth: int = 0) -> str:
     """
     parts = children(sqltype)
     if sqltype.id == "struct":
-        fields = (canonical(f"struct_extract({value}, {literal(name)})", kind, depth) for name, kind in parts)
-        return f"CASE WHEN {value} IS NULL THEN 'N' ELSE '{{' || {' || '.join(fields)} || '}}' END"
+        # By place: what Parquet makes of a UNION has fields without names.
+        fields = (canonical(f"struct_extract_at({value}, {n})", kind, depth) for n, (_, kind) in enumerate(parts, 1))
+        form = joined("'{'", *fields, "'}'")
+        return f"CASE WHEN {value} IS NULL THEN 'N' ELSE {form} END"
     if sqltype.id == "map":
         entry = f"entry{depth}"
-        pair = " || ".join(canonical(f"struct_extract({entry}, '{name}')", kind, depth + 1) for name, kind in parts)
+        pair = joined(*(canonical(f"struct_extract({entry}, '{name}')", kind, depth + 1) for name, kind in parts))
         return _list(f"map_entries({value})", f"lambda {entry}: {pair}")
     if parts:
         item = f"item{depth}"
@@ -32,6 +33,11 @@ def canonical(value: str, sqltype: DuckDBPyType, depth: int = 0) -> str:
     if sqltype.id in ("float", "double"):
         text = f"CASE WHEN isnan({value}) THEN 'nan' ELSE {text} END"
     return f"""coalesce('"' || replace({text}, '"', '""') || '",', 'N')"""
+
+
+def joined(*forms: str) -> str:
+    """SQL for these forms (SQL), one after the other. A chain of ``||`` is too deep for DuckDB beyond a thousand."""
+    return f"concat({', '.join(forms)})"
 
 
 def readable(value: str) -> str:

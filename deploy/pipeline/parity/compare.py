@@ -11,7 +11,7 @@ from duckdb.sqltypes import DuckDBPyType
 
 from backend.datasets import type_text
 from backend.quoting import quoted
-from deploy.pipeline.parity.canonical import canonical, readable
+from deploy.pipeline.parity.canonical import canonical, joined, readable
 from deploy.pipeline.parity.report import Content, Kind, Mart, Row
 
 ROWS_SHOWN = 5
@@ -59,7 +59,7 @@ class _Side:
             (field[0], field[1])
             for field in connection.execute(f"SELECT * FROM {relation} LIMIT 0").description or []  # noqa: S608 - quoted by us
         ]
-        row = " || ".join(canonical(quoted(name), kind) for name, kind in fields)
+        row = joined(*(canonical(quoted(name), kind) for name, kind in fields))
         nothing = " AND ".join(f"{quoted(name)} IS NULL" for name, _ in fields)
         # Sums: whatever the order of the rows, and twice is not once. Both halves of MD5, as numbers that add up.
         rows, low, high, null_rows = connection.execute(
