@@ -12,7 +12,9 @@ import duckdb
 from backend.checksum import file_sha256
 from backend.errors import AuditFailed
 from backend.manifest import USER_COLUMN, Column, Mart, MartSpec
-from backend.quoting import quoted
+from backend.names import unfit_columns, unfit_datasets
+from backend.parquet_types import as_kept, changes, losses
+from backend.quoting import only, parquet_file, quoted
 
 FINGERPRINT = "count(*) || ':' || coalesce(sum(hash(t)), 0)"
 """SQL: content of the rows of a relation ``t``, whatever their order, duplicates counted. The dbt macro
@@ -32,8 +34,15 @@ class Written:
 
 def parquet_columns(connection: duckdb.DuckDBPyConnection, path: Path) -> list[Column]:
     """Names and DuckDB types of a Parquet file's columns, in order."""
-    rows = connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(path)]).fetchall()
+    rows = connection.execute(f"DESCRIBE SELECT * FROM {parquet_file(path)}").fetchall()  # noqa: S608 - quoted
     return [Column(name=row[0], type=row[1]) for row in rows]
+
+
+def parquet_rows(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
+    """How many rows a Parquet file has, by its footer."""
+    pattern = only(path)
+    ((rows,),) = connection.execute("SELECT num_rows FROM parquet_file_metadata(?)", [pattern]).fetchall()
+    return int(rows)
 
 
 def audit_directory(
@@ -46,10 +55,11 @@ def audit_directory(
 ) -> dict[str, Mart]:
     """Check every mart in ``directory`` and describe it.
 
-    A mart must be readable to its last row, have the declared columns in the declared order, the one that was named to
-    say whose row it is among them, must not be the one all-NULL row that dbt-duckdb writes for an empty mart, must hold
-    as many rows as its footer says and, where ``written`` says what the builder wrote, exactly that. ``linked`` are
-    marts taken over from the parent: they were audited when they were built, and must be the same files still.
+    A mart must have a name, columns and types that keep what they are wherever they go, be readable to its last row,
+    have the declared columns in the declared order, with the types they have in Parquet, the one that was named to say
+    whose row it is among them, must not be the one all-NULL row that dbt-duckdb writes for an empty mart, must hold as
+    many rows as its footer says and, where ``written`` says what the builder wrote, exactly that. ``linked`` are marts
+    taken over from the parent: they were audited when they were built, and must be the same files still.
 
     Raises AuditFailed naming every mart that is not fit, and why.
     """
@@ -59,14 +69,21 @@ def audit_directory(
     for path in sorted(directory.iterdir()):
         if path.suffix != ".parquet" or path.stem not in expected:
             problems.append(f"{path.name}: no mart is declared by this name")
+    unfit = unfit_datasets(spec.name for spec in specs)
+    problems += [f"{name!r}: {why}" for name, why in unfit.items()]
     with duckdb.connect(config={"threads": 2}) as connection:
         for spec in specs:
+            if spec.name in unfit:
+                continue
             path = directory / f"{spec.name}.parquet"
             try:
+                kept = replace(spec, columns=_publishable(spec.columns))
                 if spec.name in linked:
-                    marts[spec.name] = _audit_link(path, spec, linked[spec.name])
+                    marts[spec.name] = _audit_link(path, kept, linked[spec.name])
                 else:
-                    marts[spec.name] = _audit_file(connection, path, spec, written.get(spec.name), built_at)
+                    marts[spec.name] = _audit_file(connection, path, kept, written.get(spec.name), built_at)
+            except _OtherContent as error:
+                problems.append(f"{spec.name}: {'; '.join([str(error), *changes(spec.columns)])}")
             except (_Unfit, duckdb.Error, OSError) as error:
                 problems.append(f"{spec.name}: {error}")
     if problems:
@@ -79,6 +96,21 @@ def audit_directory(
 
 class _Unfit(Exception):
     pass
+
+
+class _OtherContent(_Unfit):
+    """Also what a builder gets to see whose columns have another type in Parquet: the same values, other hashes."""
+
+
+def _publishable(columns: Sequence[Column]) -> tuple[Column, ...]:
+    """The columns as Parquet keeps them."""
+    if not columns:
+        raise _Unfit("it has no columns; a mart needs one, such as count(*) AS n")
+    if unfit := unfit_columns(column.name for column in columns):
+        raise _Unfit("; ".join(unfit.values()))
+    if lost := losses(columns):
+        raise _Unfit("; ".join(lost))
+    return as_kept(columns)
 
 
 def _audit_link(path: Path, spec: MartSpec, mart: Mart) -> Mart:
@@ -99,16 +131,15 @@ def _audit_file(
     # The fingerprint needs every column of every row, so a damaged page anywhere fails here.
     nothing = " AND ".join(f"{quoted(column.name)} IS NULL" for column in spec.columns)
     scanned, empty, content = connection.execute(
-        f"SELECT count(*), count(*) FILTER (WHERE {nothing}), {FINGERPRINT} FROM read_parquet(?) AS t",  # noqa: S608
-        [str(path)],
+        f"SELECT count(*), count(*) FILTER (WHERE {nothing}), {FINGERPRINT} FROM {parquet_file(path)} AS t"  # noqa: S608
     ).fetchall()[0]
-    (footer,) = connection.execute("SELECT num_rows FROM parquet_file_metadata(?)", [str(path)]).fetchall()[0]
+    footer = parquet_rows(connection, path)
     if scanned != footer:
         raise _Unfit(f"{scanned} rows were read, its footer says {footer}")
     if scanned == empty == 1 and written is None:  # else the fingerprint tells that the row is meant
         raise _Unfit("its only row is NULL in every column: the sentinel of an empty mart")
     if written is not None and content != written.fingerprint:
-        raise _Unfit(f"its content has fingerprint {content}, dbt meant to write {written.fingerprint}")
+        raise _OtherContent(f"its content has fingerprint {content}, dbt meant to write {written.fingerprint}")
     sha256 = file_sha256(path)
     if written is not None and sha256 != written.sha256:
         raise _Unfit(f"the file has SHA-256 {sha256}, it had {written.sha256} when it was written")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from duckdb import DuckDBPyConnection
 from duckdb.sqltypes import DuckDBPyType
 
 from backend.manifest import USER_COLUMN
+from backend.names import folded
 from backend.quoting import quoted
 
 # What Parquet has no type for comes back from it as its nearest relative. The DuckDB file keeps the original, and
@@ -46,7 +48,8 @@ class Dataset:
     @property
     def user_column(self) -> Column | None:
         """The column that says whose row it is; None when the dataset belongs to everybody."""
-        return self.column(self.scope)
+        scope = folded(self.scope)
+        return next((column for column in self.columns if folded(column.name) == scope), None)
 
     def column(self, name: str) -> Column | None:
         """The column of that name, if there is one."""
@@ -56,7 +59,7 @@ class Dataset:
 def type_text(sqltype: DuckDBPyType) -> str:
     """The type as every phase shows it: what its column is after a round trip through Parquet.
 
-    HUGEINT has no such name: DuckDB writes it to Parquet as DOUBLE, so a mart must cast it to BIGINT or DECIMAL.
+    Types that lose something on that way keep their own name; only a DuckDB file has them (``backend.parquet_types``).
     """
     if sqltype.id in _PARQUET_TYPES:
         return _PARQUET_TYPES[sqltype.id]
@@ -66,7 +69,7 @@ def type_text(sqltype: DuckDBPyType) -> str:
         return f"MAP({type_text(_child(sqltype, 0))}, {type_text(_child(sqltype, 1))})"
     if sqltype.id == "struct" and any(type_text(child) != str(child) for _, child in children(sqltype)):
         fields = (f"{quoted(name)} {type_text(child)}" for name, child in children(sqltype))
-        return f"STRUCT({', '.join(fields)})"
+        return str(DuckDBPyType(f"STRUCT({', '.join(fields)})"))  # which has no quotes where DuckDB has none
     return str(sqltype)
 
 
@@ -88,3 +91,16 @@ def describe(connection: DuckDBPyConnection, relation: str, descriptions: dict[s
         Column(name=field[0], type=type_text(field[1]), description=descriptions.get(field[0], ""), sqltype=field[1])
         for field in fields
     )
+
+
+def numbered(relation: str, columns: Sequence[Column], position: str) -> tuple[str, str]:
+    """The relation, and a column of it that numbers its rows: ``position``, which DuckDB has for that.
+
+    A mart's own column of that name hides DuckDB's. Then rows are counted as they are read, which is slower.
+    """
+    taken = {folded(column.name) for column in columns}
+    if position not in taken:
+        return relation, position
+    while position in taken:
+        position += "_"
+    return f"(SELECT *, row_number() OVER () AS {position} FROM {relation})", position  # noqa: S608 - quoted by us

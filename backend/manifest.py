@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import SnapshotCorrupt
+from backend.names import folded
 
 FILE_NAME = "manifest.json"
 USER_COLUMN = "user_id"
@@ -44,7 +45,8 @@ class MartSpec:
     @property
     def user_column(self) -> str | None:
         """The column that says whose row it is; None when the mart belongs to everybody."""
-        return self.scope if any(column.name == self.scope for column in self.columns) else None
+        scope = folded(self.scope)
+        return next((column.name for column in self.columns if folded(column.name) == scope), None)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 
 from backend.config import Settings
-from backend.quoting import literal
+from backend.quoting import literal, only
 
 
 def connect(settings: Settings, database: str = ":memory:", *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
@@ -33,6 +33,8 @@ def lock_down(
     # GLOBAL: a cursor is a session of its own and does not inherit what SET changed in this one.
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     for setting, values in (("allowed_paths", paths), ("allowed_directories", directories)):
-        connection.execute(f"SET {setting} = [{', '.join(literal(value) for value in values)}]")
+        # DuckDB asks for the pattern that finds a file, too (``parquet_file``).
+        allowed = dict.fromkeys([*values, *map(only, values)])
+        connection.execute(f"SET {setting} = [{', '.join(map(literal, allowed))}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

@@ -16,7 +16,7 @@ import duckdb
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
 
 from backend.config import Settings
-from backend.datasets import Dataset, describe
+from backend.datasets import Dataset, describe, numbered
 from backend.duckdb.engine import connect, lock_down
 from backend.errors import LockHeld, NoSnapshot, SnapshotCorrupt
 from backend.manifest import USER_COLUMN, label_for
@@ -125,14 +125,16 @@ def _datasets(connection: duckdb.DuckDBPyConnection) -> dict[str, Dataset]:
     scopes = recorded_scopes(connection)
     datasets = {}
     for table, comment in connection.execute(_TABLES).fetchall():
-        relation = f"main.{quoted(table)}"
+        source = f"main.{quoted(table)}"
+        columns = describe(connection, source, descriptions.get(table, {}))
+        relation, position = numbered(source, columns, "rowid")
         datasets[table] = Dataset(
             id=table,
             name=label_for(table),
             description=(comment or "").strip(),
-            columns=describe(connection, relation, descriptions.get(table, {})),
+            columns=columns,
             relation=relation,
-            position="rowid",
+            position=position,
             scope=scopes.get(table, USER_COLUMN),
         )
     return datasets

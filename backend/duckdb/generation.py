@@ -9,12 +9,12 @@ from datetime import datetime
 import duckdb
 
 from backend.config import Settings
-from backend.datasets import Dataset, describe
+from backend.datasets import Dataset, describe, numbered
 from backend.duckdb.engine import connect, lock_down
 from backend.duckdb.verified import InMemory, VerifiedFile, VerifiedFiles
 from backend.errors import SnapshotCorrupt
 from backend.manifest import Mart
-from backend.quoting import literal, quoted
+from backend.quoting import parquet_file, quoted
 from backend.snapshots import Snapshot
 
 
@@ -67,7 +67,7 @@ class Generation:
     def _dataset(self, mart: Mart) -> Dataset:
         """A view on the mart, and its footer read once, which also warms DuckDB's cache of the file."""
         path = self._files[mart.name].path if self.immutable else str(self._snapshot.file(mart.name))
-        relation = f"read_parquet({literal(path)})"
+        relation = parquet_file(path)
         self._connection.execute(f"CREATE VIEW {quoted(mart.name)} AS SELECT * FROM {relation}")  # noqa: S608 - our path
         columns = describe(self._connection, relation, {c.name: c.description.strip() for c in mart.columns})
         rows = self._connection.execute(f"SELECT count(*) FROM {relation}").fetchall()[0][0]  # noqa: S608 - our path
@@ -78,13 +78,14 @@ class Generation:
                 f"{self._snapshot.file(mart.name)} has (columns, rows) {found}, its manifest says {declared}",
                 hint="re-point with `make rollback-data SNAPSHOT=<id>`, or build a new snapshot",
             )
+        relation, position = numbered(relation, columns, "file_row_number")
         return Dataset(
             id=mart.name,
             name=mart.label,
             description=mart.description.strip(),
             columns=columns,
             relation=relation,
-            position="file_row_number",
+            position=position,
             rows=rows,
             scope=mart.scope,
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 
 from backend.manifest import Manifest
-from backend.quoting import literal, quoted
+from backend.quoting import literal, parquet_file, quoted
 from backend.snapshots import Snapshot, SnapshotStore
 
 # A schema of its own: what is in `main` is a dataset. The dbt macro `forget_snapshot` drops it when phase 0 builds.
@@ -88,10 +88,10 @@ def _copy(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
     manifest: Manifest = snapshot.manifest
     for mart in manifest.marts.values():
         table = quoted(mart.name)
-        select = "SELECT * FROM read_parquet(?)"
-        connection.execute(f"CREATE TABLE {table} AS {select}", [str(snapshot.file(mart.name))])
+        connection.execute(f"CREATE TABLE {table} AS FROM {parquet_file(snapshot.file(mart.name))}")
         connection.execute(f"COMMENT ON TABLE {table} IS {literal(mart.description)}")
-        for column in mart.columns:
+        # Each takes longer the more columns there are: 10 ms where there are 2,000.
+        for column in filter(lambda column: column.description, mart.columns):
             connection.execute(f"COMMENT ON COLUMN {table}.{quoted(column.name)} IS {literal(column.description)}")
 
 

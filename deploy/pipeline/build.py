@@ -20,6 +20,7 @@ from backend import filepaths, tally
 from backend.audit import Written
 from backend.errors import AuditFailed, BuildFailed, BundleError, ConfigError
 from backend.manifest import Manifest
+from backend.parquet_types import as_kept
 from backend.snapshots import Build, SnapshotStore
 from deploy.pipeline.adopted.build import build_adopted
 from deploy.pipeline.adopted.project import AdoptedProject
@@ -101,7 +102,7 @@ def stale_marts(project: DbtProject, parent: Manifest, selected: set[str], sourc
             spec.name in selected
             or before is None
             or (before.code, [(c.name, c.type) for c in before.columns])
-            != (spec.code, [(c.name, c.type) for c in spec.columns])
+            != (spec.code, [(c.name, c.type) for c in as_kept(spec.columns)])
             or any(parent.source.get(table) != source[table] for table in spec.sources)
             or project.parent_marts(spec.name) & stale
         ):

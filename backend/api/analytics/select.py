@@ -10,6 +10,7 @@ from duckdb.sqltypes import BIGINT, DuckDBPyType
 from backend.api.analytics import functions
 from backend.api.analytics.scanner import Scanner
 from backend.datasets import Column, Dataset, children
+from backend.names import folded
 
 _ITEM = "'*', a column, column.function() or count(), after alias: if it has one"
 
@@ -41,10 +42,10 @@ def parse_select(text: str, dataset: Dataset) -> tuple[Output, ...]:
         scanner.spaces()
         start = scanner.position
         for output in _item(scanner, dataset):
-            # DuckDB tells names apart no further than this, nor do many readers of files.
-            if output.name.lower() in names:
+            # DuckDB tells names apart no further than this.
+            if folded(output.name) in names:
                 raise scanner.fail(f"each name once, with an alias where {output.name!r} is taken", at=start)
-            names.add(output.name.lower())
+            names.add(folded(output.name))
             outputs.append(output)
         if scanner.done:
             break

@@ -17,7 +17,7 @@ from backend.datasets import Column, children
 from backend.quoting import literal, quoted
 
 _NUMBERS = {f"{sign}{size}int" for sign in ("", "u") for size in ("tiny", "small", "big", "huge")}
-_NUMBERS |= {"integer", "uinteger", "boolean", "decimal"}
+_NUMBERS |= {"integer", "uinteger", "boolean", "decimal", "bignum"}
 _FLOATS = {"float", "double"}
 _TIMESTAMPS = {"timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns", "timestamp with time zone"}
 _FLOAT = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from backend.quoting import literal, quoted
+from backend.quoting import literal, parquet_file, quoted
 from deploy.pipeline.dbt import Dbt
 from deploy.pipeline.parity.compare import Side
 from deploy.pipeline.project import DbtProject
@@ -44,7 +44,7 @@ class Twins:
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> tuple[Side, Side]:
         """The marts of both, old and new."""
-        new = {path.stem: f"read_parquet({literal(str(path))})" for path in self._parquet.iterdir()}
+        new = {path.stem: parquet_file(path) for path in self._parquet.iterdir()}
         return attach_tables(connection, self._tables, "old"), new
 
     @property

@@ -13,7 +13,7 @@ import duckdb
 
 from backend import filepaths
 from backend.errors import BundleError, SnapshotGone
-from backend.quoting import literal
+from backend.quoting import parquet_file
 from backend.scripts.bootstrap_duckdb import recorded_snapshot
 from backend.snapshots import SnapshotStore
 from deploy.pipeline.parity.compare import compare
@@ -85,5 +85,5 @@ def _compare_file(work: Path) -> Comparison:
         except SnapshotGone as error:
             return Comparison(*names, reason=f"{file} is of a snapshot that is gone: {error.message}")
         with snapshot:
-            new = {name: f"read_parquet({literal(str(snapshot.file(name)))})" for name in snapshot.manifest.marts}
+            new = {name: parquet_file(snapshot.file(name)) for name in snapshot.manifest.marts}
             return Comparison("phase-0 file", f"snapshot {snapshot_id}", compare(connection, old, new))

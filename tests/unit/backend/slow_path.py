@@ -133,6 +133,7 @@ _ENCODERS: dict[str, Encoder] = {
     "varchar": _varchar,
     "double": _float,
     "float": _float,
+    "bignum": orjson.Fragment,
     "blob": _blob,
     "date": lambda text: text.replace(" (BC)", " BC"),
     "timestamp": _timestamp,

@@ -23,7 +23,7 @@ from backend.snapshots import SnapshotStore
 from .api import QUERY, assert_error, bearer, open_api
 from .listening import listening
 from .marts import ROWS_PER_USER, USERS, publish
-from .test_encode import CASES, client_on_file, client_on_snapshot
+from .test_encode import client_on_snapshot, every_source
 
 TYPES = "/api/analytics/datasets/types/query"
 MEDIA_TYPES = {
@@ -51,28 +51,28 @@ def rows(response):
 
 
 # --- types ------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("client_on", [client_on_file, client_on_snapshot])
-def test_csv_has_the_text_that_json_has(tmp_path, client_on):
+@every_source
+def test_csv_has_the_text_that_json_has(tmp_path, client_on, cases):
     client = client_on(tmp_path)
     response = client.get(TYPES, params={"format": "csv"}, headers=bearer(1))
     header, *lines = csv.reader(io.StringIO(response.text, newline=""))
-    assert header == ["user_id", *CASES]
+    assert header == ["user_id", *cases]
     for name, cell in dict(zip(header[1:], lines[0][1:], strict=True)).items():
-        text = CASES[name][2]
+        text = cases[name][2]
         assert cell == (json.loads(text) if text.startswith('"') else text), name
     nothing = client.get(TYPES, params={"format": "csv"}, headers=bearer(2)).text
-    assert nothing.splitlines()[1] == "2" + "," * len(CASES)
+    assert nothing.splitlines()[1] == "2" + "," * len(cases)
 
 
-@pytest.mark.parametrize("client_on", [client_on_file, client_on_snapshot])
+@every_source
 @pytest.mark.parametrize("name", ["arrow", "parquet"])
-def test_every_value_comes_back_exactly(tmp_path, client_on, name):
+def test_every_value_comes_back_exactly(tmp_path, client_on, cases, name):
     client = client_on(tmp_path)
     answers = [client.get(TYPES, params={"format": name}, headers=bearer(user)) for user in (1, 2)]
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("exported", pa.concat_tables(table(answer) for answer in answers))
-        for column, (sql, _, _) in CASES.items():
+        for column, (sql, _, _) in cases.items():
             statement = f'SELECT CAST("{column}" AS VARCHAR), CAST({sql} AS VARCHAR) FROM exported ORDER BY user_id'
             (came, was), (nothing, _) = connection.execute(statement).fetchall()
             assert (came, nothing) == (was, None), column

@@ -278,19 +278,19 @@ ODD = {
 ODDITIES = "/api/analytics/datasets/oddities/query"
 
 
-@pytest.fixture(scope="module", params=["snapshot", "file"])
+@pytest.fixture(scope="module", params=["directory", "file"])
 def odd_client(request, tmp_path_factory):
-    """Types that Parquet lacks, or has its own idea of: three rows of everybody."""
+    """Types that Parquet lacks, or has its own idea of: three rows of everybody.
+
+    In a plain directory, as the store has no intervals.
+    """
     directory = tmp_path_factory.mktemp("oddities")
     select = f"SELECT n, {', '.join(f'{sql} AS {name}' for name, (sql, _) in ODD.items())} FROM range(1, 4) r(n)"
     with duckdb.connect(str(directory / "analytics.duckdb")) as connection:
         connection.execute(f"CREATE TABLE oddities AS {select}")
-        with SnapshotStore(directory / "parquet").build("run", holder="test") as build:
-            path = build.path / "oddities.parquet"
-            connection.execute(f"COPY oddities TO '{path}'")
-            rows = connection.execute(f"DESCRIBE SELECT * FROM '{path}'").fetchall()
-            build.publish([MartSpec("oddities", "Oddities", "", tuple(Column(row[0], row[1]) for row in rows))])
-    if request.param == "snapshot":
+        (directory / "parquet" / "mart").mkdir(parents=True)
+        connection.execute(f"COPY oddities TO '{directory}/parquet/mart/oddities.parquet'")
+    if request.param == "directory":
         opened, _ = open_api(parquet_dir=directory / "parquet")
     else:
         opened, _ = open_api(duckdb_path=directory / "analytics.duckdb")

@@ -1,3 +1,4 @@
+import copy
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from backend import tally
 from backend.errors import AuditFailed, BuildFailed, LockHeld
 from backend.snapshots import SnapshotStore
 from deploy.pipeline.build import Outcome, stale_marts
+from deploy.pipeline.project import DbtProject
 from tests.marts import MARTS
 
 from .driver import Place
@@ -339,6 +341,14 @@ def test_a_mart_built_by_other_sql_or_of_other_types_is_stale(published, parent)
     first, *others = parent.marts["dim_merchants"].columns
     other_types = with_mart(parent, "dim_merchants", columns=(replace(first, type="BIGINT"), *others))
     assert stale_marts(published.project, other_types, {"dim_users"}, parent.source) == {"dim_users", "dim_merchants"}
+
+
+def test_a_type_that_is_another_in_parquet_makes_no_mart_stale(published, parent):
+    manifest = copy.deepcopy(published.project.manifest)
+    columns = manifest["nodes"][published.project.mart_nodes["dim_merchants"]]["columns"].values()
+    texts = [column for column in columns if column["data_type"] == "varchar"]
+    texts[0]["data_type"] = "enum('a')"
+    assert stale_marts(DbtProject(manifest), parent, {"dim_users"}, parent.source) == {"dim_users"}
 
 
 def test_another_description_makes_no_mart_stale(published, parent):

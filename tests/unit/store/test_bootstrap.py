@@ -67,7 +67,7 @@ def test_rows_order_types_and_comments_are_those_of_the_marts(store, file):
         columns = read(
             file, f"SELECT column_name, data_type, comment FROM duckdb_columns() WHERE table_name = '{spec.name}'"
         )
-        assert columns == [(column.name, column.type, column.description) for column in COLUMNS]
+        assert columns == [(column.name, column.type, column.description or None) for column in COLUMNS]
     tables = read(file, "SELECT table_name, comment FROM duckdb_tables() WHERE schema_name = 'main'")
     assert dict(tables) == {s.name: s.description for s in SPECS}
 
