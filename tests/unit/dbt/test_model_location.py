@@ -5,6 +5,7 @@ import shutil
 import duckdb
 import pytest
 
+from backend.audit import FINGERPRINT
 from backend.filepaths import DBT_PROJECT_DIR
 
 from .runner import run_dbt
@@ -109,6 +110,20 @@ def test_what_decides_a_models_path(tmp_path, materialization):
         "ft_one_by_this.parquet": "ft_one",
         "ft_two_by_this.parquet": "ft_two",
     }
+
+
+def test_what_was_written_is_noted_by_any_name_and_in_the_types_of_the_file(tmp_path):
+    """The audit hashes what lies in the file, where an ENUM is text."""
+    shutil.copytree(DBT_PROJECT_DIR / "macros", tmp_path / "macros")
+    (tmp_path / "external_root").mkdir()
+    model = """{{ config(alias="o'brien") }} select 'a'::enum('a', 'b') as "say ""it\"\"", [1, 2]::integer[2] as pair"""
+    result = run_project(tmp_path, {"odd.sql": model}, hook="{{ prepare_written() }}")
+    assert result.returncode == 0, result.stdout
+    file = tmp_path / "external_root" / "o'brien.parquet"
+    with duckdb.connect(str(tmp_path / "locations.duckdb"), read_only=True) as connection:
+        written = connection.execute("SELECT mart, fingerprint FROM _build.written").fetchall()
+        found = connection.execute(f"SELECT {FINGERPRINT} FROM read_parquet(?) AS t", [str(file)]).fetchall()
+    assert written == [("o'brien", found[0][0])]
 
 
 def test_external_root_must_exist(tmp_path):
