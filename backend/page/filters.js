@@ -1,6 +1,7 @@
 // Conditions on columns: what people choose, and how the API writes it.
 
 import { byId, element } from "./dom.js";
+import { parameter } from "./view.js";
 
 const CONDITIONS = [
   { prefix: "eq.", label: "is", kinds: "text uuid number time boolean" },
@@ -28,7 +29,7 @@ let columns = [];
 export function offer(dataset) {
   if (JSON.stringify(dataset.columns) === JSON.stringify(columns)) return;
   columns = dataset.columns;
-  byId("filter-column").replaceChildren(...columns.map(({ name }) => element("option", {}, name)));
+  byId("filter-column").replaceChildren(...columns.map(({ name }) => element("option", { value: name }, name)));
   byId("filter-value").value = "";
   offerConditions();
 }
@@ -52,7 +53,7 @@ export function askForValue() {
 export function entered() {
   const prefix = byId("filter-operator").value;
   const value = byId("filter-operand").hidden ? "" : byId("filter-value").value;
-  return [byId("filter-column").value, prefix + (prefix === "in." ? `(${value.replace(/^\(|\)$/g, "")})` : value)];
+  return [parameter(byId("filter-column").value), prefix + (prefix === "in." ? `(${value.replace(/^\(|\)$/g, "")})` : value)];
 }
 
 /** Show the filters in use, each with a button that takes it away. */

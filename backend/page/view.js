@@ -3,6 +3,8 @@
 
 export const PAGE_ROWS = 50;
 
+const PARAMETERS = new Set(["select", "order", "limit", "offset", "snapshot", "cursor", "format", "dataset"]);
+
 export function read(hash) {
   const [dataset, query] = hash.replace(/^#/, "").split(/\?(.*)/s);
   const parameters = new URLSearchParams(query);
@@ -26,14 +28,23 @@ export function hash(view) {
 
 /** A column's name as it stands in `select` and `order`. */
 export function quoted(name) {
-  return /^\w+$/.test(name) ? name : `"${name.replace(/[\\"]/g, "\\$&")}"`;
+  return /^\w+$/.test(name) ? name : inQuotes(name);
+}
+
+/** The parameter that filters a column: in quotes where its name alone would mean something else. */
+export function parameter(name) {
+  return PARAMETERS.has(name) || name.startsWith('"') ? inQuotes(name) : name;
+}
+
+function inQuotes(name) {
+  return `"${name.replace(/[\\"]/g, "\\$&")}"`;
 }
 
 /** Filters as properties of a query: one is text, several on one column are a list. */
 export function conditions(view) {
-  const all = {};
-  for (const [column, condition] of view.filters) (all[column] ??= []).push(condition);
-  return Object.fromEntries(Object.entries(all).map(([column, list]) => [column, list.length > 1 ? list : list[0]]));
+  const all = new Map(); // an object has properties of its own, which a column may be called like
+  for (const [column, condition] of view.filters) all.set(column, [...(all.get(column) ?? []), condition]);
+  return Object.fromEntries([...all].map(([column, list]) => [column, list.length > 1 ? list : list[0]]));
 }
 
 /** Where the shown rows can be fetched from, with these parameters. */

@@ -10,7 +10,8 @@ from backend.quoting import quoted
 
 USERS = (1, 2)
 MARKUP = "<img src=x onerror=\"document.title='broken in'\"> & \"quotes\" 'too'"
-ODD = 'the "name", as it is.'
+# With quotes and signs; a parameter of the API's; what an object of JavaScript's has; one to be quoted; two spaces.
+ODD = ('the "name", as it is.', "limit", "constructor", '"', "a  b")
 _DESCRIPTIONS = f"[NULL, 'null', $text${MARKUP}$text$, '  two  spaces', 'ü 🙂', repeat('long ', 60), '']"
 
 TRANSACTIONS = MartSpec(
@@ -41,7 +42,7 @@ MERCHANTS = MartSpec(
     "dim_merchants",
     "Merchants",
     "One row per merchant.",
-    (Column("merchant_id", "INTEGER", "Key."), Column(ODD, "VARCHAR", "Has a name of its own.")),
+    (Column("merchant_id", "INTEGER", "Key."), *(Column(name, "VARCHAR", "Has a name of its own.") for name in ODD)),
 )
 SPECS = (CATEGORIES, MERCHANTS, TRANSACTIONS)
 BIGGEST = 9007199254740993  # the first whole number that JavaScript has no number for
@@ -63,7 +64,9 @@ def _queries(generation):
     return {
         "dim_categories": f"SELECT i::INTEGER AS category_id, 'category ' || i AS name, {generation}::INTEGER "
         f"AS generation FROM range({categories(generation)}) t(i)",
-        "dim_merchants": f"SELECT i::INTEGER AS merchant_id, 'merchant ' || i AS {quoted(ODD)} FROM range(3) t(i)",
+        "dim_merchants": "SELECT i::INTEGER AS merchant_id, "
+        + ", ".join(f"'merchant ' || i AS {quoted(name)}" for name in ODD)
+        + " FROM range(3) t(i)",
         "fct_transactions": " UNION ALL ".join(
             f"""SELECT {BIGGEST} + i AS transaction_id,
                 {user}::INTEGER AS user_id,
