@@ -136,7 +136,7 @@ def _audit_file(
     footer = parquet_rows(connection, path)
     if scanned != footer:
         raise _Unfit(f"{scanned} rows were read, its footer says {footer}")
-    if scanned == empty == 1 and written is None:  # else the fingerprint tells that the row is meant
+    if scanned == empty == 1:
         raise _Unfit("its only row is NULL in every column: the sentinel of an empty mart")
     if written is not None and content != written.fingerprint:
         raise _OtherContent(f"its content has fingerprint {content}, dbt meant to write {written.fingerprint}")

@@ -80,7 +80,8 @@ class Generations:
             if found is None or found.id != wanted or self._failure is not None:
                 # One that is pinned may be what the pointer names: not yet what others are answered from.
                 found = self._pinned.get(snapshot_id) if snapshot_id else None
-        return found if found is not None and found.immutable else None
+        # What is read from the disk is looked at, so that damage is noticed as soon as by a query.
+        return found if found is not None and found.immutable and found.unchanged() else None
 
     @property
     def current(self) -> Generation | None:
