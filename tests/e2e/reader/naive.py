@@ -51,6 +51,9 @@ class Naive:
                 self.errors.append(error)
                 raise
 
+    def state(self, _snapshot: str | None = None) -> None:
+        """Its states have no names to keep answers by."""
+
     def close(self) -> None:
         """Nothing is open between requests."""
 
