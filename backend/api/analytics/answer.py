@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import orjson
 import structlog
 from fastapi import Request, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from backend.api import compression, negotiation, problems
 from backend.api.admission import Admission, Job
@@ -177,11 +177,12 @@ class Answer(Response):
 
     async def _send(self, status: int, headers: Headers, pieces: AsyncIterator[bytes], sent: Sent, send: Send) -> None:
         """Send the answer, no faster than the client takes it. What fails now breaks the connection off."""
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        start = {"type": "http.response.start", "status": status, "headers": headers}
         try:
+            await sent(_at_once(send, start, _part(await anext(pieces, b""))))
             async for piece in pieces:
                 if piece:
-                    await sent(send({"type": "http.response.body", "body": piece, "more_body": True}))
+                    await sent(send(_part(piece)))
             await sent(send({"type": "http.response.body"}))
         except Exception as error:  # noqa: BLE001 - too late for any other way to say so
             # The server closes the connection of an answer that has no end.
@@ -202,6 +203,16 @@ class Answer(Response):
     def _database(self) -> Database:
         database: Database = self._request.app.state.database
         return database
+
+
+async def _at_once(send: Send, *messages: Message) -> None:
+    """Nothing else runs in between: a backend that is killed has begun as few answers as can be without ending them."""
+    for message in messages:
+        await send(message)
+
+
+def _part(piece: bytes) -> Message:
+    return {"type": "http.response.body", "body": piece, "more_body": True}
 
 
 async def _parts(body: bytes) -> AsyncIterator[bytes]:
