@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from backend.app import create_app
+from backend.protocol import Protocol
 
 
 class Server(uvicorn.Server):
@@ -21,7 +22,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: FastAPI, *, host: str, port: int) -> None:
-        super().__init__(uvicorn.Config(app, host=host, port=port, log_config=None))
+        super().__init__(uvicorn.Config(app, host=host, port=port, log_config=None, http=Protocol))
         self._state = app.state
         self._drained_at = float("inf")
 

@@ -5,13 +5,14 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from backend.protocol import Protocol
 from tests.e2e.stack import wait_for
 
 
 @contextmanager
 def served(app):
     """URL of the app, on a port that nobody else has, until the block ends."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, http=Protocol))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -14,6 +14,7 @@ from backend.filepaths import REPO_ROOT
 from tests.e2e.stack import wait_for
 
 from .api import QUERY, SECRET, assert_error, bearer
+from .listening import listening
 from .marts import USERS
 
 START_SECONDS = 60
@@ -118,3 +119,16 @@ def test_ctrl_c_ends_a_drain(start):
     wait_for(lambda: process.get("/health/ready").status_code == 503, "it says that it is draining", seconds=30)
     process.popen.send_signal(signal.SIGINT)
     assert process.popen.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize("path", [QUERY, f"{QUERY}?limit=7", f"{QUERY}?format=csv"])
+def test_an_answers_head_comes_with_its_body(store, path):
+    """What has begun can't be asked of another backend: one that is killed may have begun nothing, or all."""
+    with listening(store) as api:
+        for _ in range(30):
+            with socket.create_connection(("127.0.0.1", api.port)) as connection:
+                head = [f"GET {path} HTTP/1.1", "Host: api", f"Authorization: {bearer(1)['Authorization']}"]
+                connection.sendall("\r\n".join([*head, "", ""]).encode())
+                head, _, body = connection.recv(65536).partition(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200")
+                assert body
