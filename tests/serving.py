@@ -1,12 +1,18 @@
-"""An app on a port of this machine, for what only a real connection shows."""
+"""An app, or the demo, on a port of this machine, for what only a real connection shows."""
 
+import os
+import signal
+import socket
+import subprocess
 import threading
 from contextlib import contextmanager
 
+import httpx
 import uvicorn
 
+from backend.filepaths import REPO_ROOT
 from backend.protocol import Protocol
-from tests.e2e.stack import wait_for
+from tests.e2e.stack import TimedOut, wait_for
 
 
 @contextmanager
@@ -21,3 +27,41 @@ def served(app):
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextmanager
+def demo(environment, log):
+    """Port of ``make demo``, and what it printed, which is in the file ``log``, while it serves."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**environment, "PORT": str(port)}
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            ["make", "demo"],
+            cwd=REPO_ROOT,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        wait_for(
+            lambda: process.poll() is not None or _answers(port),
+            "make demo serves",
+            seconds=120,
+            details=log.read_text,
+        )
+        if process.poll() is not None:
+            raise TimedOut(log.read_text())
+        yield port, log.read_text()
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=60)
+
+
+def _answers(port):
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200
+    except httpx.TransportError:
+        return False

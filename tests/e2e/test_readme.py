@@ -3,18 +3,14 @@
 import json
 import os
 import re
-import signal
-import socket
 import subprocess
 
 import httpx
 import pytest
 
 from backend.filepaths import REPO_ROOT
+from tests import serving
 
-from .stack import TimedOut, wait_for
-
-DEMO_SECONDS = 120
 README = (REPO_ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -27,42 +23,15 @@ def blocks(section):
 def demo(tmp_path_factory):
     """``make demo`` with a state of its own; its environment and port."""
     directory = tmp_path_factory.mktemp("demo")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     hidden = ("PARQUET_DIR", "DUCKDB_PATH", "SOURCE_DUCKDB_PATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
     env = {
         **{name: value for name, value in os.environ.items() if name not in hidden},
-        "PORT": str(port),
         "STATE": str(directory / "state"),
         "SECRETS_HOST_DIR": str(directory / "secrets"),
     }
-    command = blocks("Run it")[0].strip()
-    assert command == "make demo"
-    with (directory / "log").open("w+") as log:
-        process = subprocess.Popen(
-            command.split(), cwd=REPO_ROOT, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            wait_for(
-                lambda: process.poll() is not None or answers(port),
-                "make demo serves",
-                seconds=DEMO_SECONDS,
-                details=(directory / "log").read_text,
-            )
-            if process.poll() is not None:
-                raise TimedOut((directory / "log").read_text())
-            yield env, port, (directory / "log").read_text()
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(timeout=30)
-
-
-def answers(port):
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200
-    except httpx.TransportError:
-        return False
+    assert blocks("Run it")[0].strip() == "make demo"
+    with serving.demo(env, directory / "log") as (port, printed):
+        yield {**env, "PORT": str(port)}, port, printed
 
 
 def shell(script, env):

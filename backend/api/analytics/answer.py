@@ -206,7 +206,7 @@ class Answer(Response):
 
 
 async def _at_once(send: Send, *messages: Message) -> None:
-    """Nothing else runs in between: a backend that is killed has begun as few answers as can be without ending them."""
+    """In one turn of the event loop, so that ``backend.protocol`` writes them in one piece."""
     for message in messages:
         await send(message)
 

@@ -12,14 +12,17 @@ from pathlib import Path
 
 import duckdb
 
-from backend.audit import FINGERPRINT, Written, parquet_columns
+from backend.audit import FINGERPRINT, Written, parquet_columns, parquet_rows
 from backend.checksum import file_sha256
 from backend.errors import BuildFailed
-from backend.quoting import literal, quoted
+from backend.manifest import Column
+from backend.names import folded
+from backend.parquet_types import losses
+from backend.quoting import parquet_file, quoted
 
 # As in dbt/dbt_project.yml, for the reason given there.
 _LAYOUT = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 10240"
-# Parquet has no such numbers: DuckDB would write them as DOUBLE, and round. `sum` of whole numbers gives one.
+# What `sum` gives of whole numbers: too common to be refused as a whole column (``parquet_types``).
 _HUGE = {"HUGEINT", "UHUGEINT"}
 # dbt-duckdb's materialization `external` leaves a view on what it wrote.
 _VIEW_ON_FILE = re.compile(r"read_parquet\('((?:[^']|'')+)'")
@@ -64,7 +67,7 @@ class Export:
             written = self._file_of(relation) if relation.external else None
             if written is not None:
                 self._take(written, target)
-                source = f"SELECT * FROM read_parquet({literal(str(target))})"  # noqa: S608 - quoted
+                source = f"FROM {parquet_file(target)}"
             else:
                 source = self._export(relation, target)
             ((fingerprint,),) = self.connection.execute(f"SELECT {FINGERPRINT} FROM ({source}) AS t").fetchall()  # noqa: S608
@@ -90,16 +93,17 @@ class Export:
             source = quoted(f"rows of {relation.mart}")
             self.connection.execute(f"CREATE TEMP TABLE {source} AS SELECT * FROM {relation.sql}")  # noqa: S608 - quoted
         columns = [row[:2] for row in self.connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()]  # noqa: S608
-        if nested := [f"{name} {kind}" for name, kind in columns if "HUGEINT" in kind and kind not in _HUGE]:
+        wanted = [Column(name, "DECIMAL(38,0)" if kind in _HUGE else kind) for name, kind in columns]
+        if lost := losses(wanted):
             raise BuildFailed(
-                f"exporting the mart {relation.mart} would round the numbers in {', '.join(nested)}",
-                hint="nothing was published; cast them in the model, to BIGINT or DECIMAL(38,0)",
+                f"the mart {relation.mart} can't be exported as it is: {'; '.join(lost)}",
+                hint="nothing was published; change the model, or leave the mart out by MART_SELECTOR",
             )
-        values = ", ".join(_as(name, "DECIMAL(38,0)" if kind in _HUGE else kind, kind) for name, kind in columns)
+        types = dict(columns)
+        values = ", ".join(_as(c.name, c.type, types[c.name]) for c in wanted)
         self.connection.execute(
             f"COPY ({_sorted(values, source, columns, relation.scope)}) TO ? ({_LAYOUT})", [str(target)]
         )
-        types = dict(columns)
         held = ", ".join(_as(c.name, c.type, types[c.name]) for c in parquet_columns(self.connection, target))
         return f"SELECT {held} FROM {source}"  # noqa: S608 - quoted
 
@@ -112,8 +116,8 @@ class Export:
         file = Path(found[1].replace("''", "'")) if found else None
         if file is None or not file.is_file():
             return None
-        rows = self.connection.execute("SELECT num_rows FROM parquet_file_metadata(?)", [str(file)]).fetchall()
-        return file if rows == self.connection.execute(f"SELECT count(*) FROM {relation.sql}").fetchall() else None  # noqa: S608
+        ((rows,),) = self.connection.execute(f"SELECT count(*) FROM {relation.sql}").fetchall()  # noqa: S608 - quoted
+        return file if rows == parquet_rows(self.connection, file) else None
 
     def _view(self, relation: Relation) -> str | None:
         """The SQL of the view that the relation is, if it is one."""
@@ -127,7 +131,7 @@ class Export:
 
 def scope_column(names: Sequence[str], wanted: str) -> str:
     """The column that ``wanted`` means among these, as it is written there; DuckDB's names have no case."""
-    return next((name for name in names if name.lower() == wanted.lower()), wanted)
+    return next((name for name in names if folded(name) == folded(wanted)), wanted)
 
 
 def _as(name: str, wanted: str, kind: str) -> str:

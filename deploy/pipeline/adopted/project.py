@@ -19,6 +19,7 @@ from backend import filepaths
 from backend.audit import parquet_columns
 from backend.errors import BuildFailed, ConfigError
 from backend.manifest import USER_COLUMN, Column, MartSpec, label_for
+from backend.names import folded, unfit_datasets
 from backend.snapshots import SnapshotStore
 from deploy.pipeline.adopted.dbt import AdoptedDbt
 from deploy.pipeline.adopted.export import Relation, scope_column
@@ -47,16 +48,18 @@ class AdoptedProject:
     def relations(self) -> dict[str, Relation]:
         """Every mart by the name it is served under: that of its relation, with the schema where two have one name."""
         nodes = {unique_id: self.manifest["nodes"][unique_id] for unique_id in self.marts}
-        # Names that differ in case only are one to DuckDB.
-        shared = Counter(node["alias"].lower() for node in nodes.values())
+        shared = Counter(folded(node["alias"]) for node in nodes.values())
         named = {
-            node["alias"] if shared[node["alias"].lower()] == 1 else f"{node['schema']}.{node['alias']}": node
+            node["alias"] if shared[folded(node["alias"])] == 1 else f"{node['schema']}.{node['alias']}": node
             for node in nodes.values()
         }
-        if len({name.lower() for name in named}) < len(nodes) or any("/" in name for name in named):
+        problems = [f"{name!r}: {why}" for name, why in unfit_datasets(named).items()]
+        if len(named) < len(nodes):
+            problems.append(f"{len(nodes)} marts share the names {', '.join(sorted(named))}")
+        if problems:
             raise BuildFailed(
-                f"marts can't be told apart, or written to files, by their names: {', '.join(sorted(named))}",
-                hint="leave some out by MART_SELECTOR",
+                f"marts can't be served under their names: {'; '.join(problems)}",
+                hint="rename them, or leave some out by MART_SELECTOR",
             )
         return {name: _relation(name, named[name]) for name in sorted(named)}
 
@@ -82,9 +85,9 @@ class AdoptedProject:
 
     def _spec(self, name: str, connection: duckdb.DuckDBPyConnection, file: Path) -> MartSpec:
         node = self.manifest["nodes"][self.unique_ids[name]]
-        words = {column["name"].lower(): column["description"].strip() for column in node["columns"].values()}
+        words = {folded(column["name"]): column["description"].strip() for column in node["columns"].values()}
         columns = tuple(
-            Column(c.name, c.type, words.get(c.name.lower(), "")) for c in parquet_columns(connection, file)
+            Column(c.name, c.type, words.get(folded(c.name), "")) for c in parquet_columns(connection, file)
         )
         return MartSpec(
             name=name,

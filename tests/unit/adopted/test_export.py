@@ -40,11 +40,20 @@ def test_whole_numbers_that_parquet_would_round_keep_every_digit(connection, exp
     assert export("huge").fetchall() == [(12345678901234567890123456789, 7)]
 
 
-@pytest.mark.parametrize("value", ["[1::HUGEINT]", "{'inside': 1::HUGEINT}"])
-def test_where_they_can_not_be_kept_the_column_is_named(connection, export, value):
-    connection.execute(f"CREATE TABLE nested AS SELECT {value} AS deep")
-    with pytest.raises(BuildFailed, match=r"nested would round the numbers in deep .*HUGEINT"):
-        export("nested")
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("[1::HUGEINT]", "HUGEINT"),
+        ("{'inside': 1::HUGEINT}", "HUGEINT"),
+        ("'12'::BIGNUM", "BIGNUM"),
+        ("TIME_NS '12:00:00.123456789'", "TIME_NS"),
+        ("INTERVAL '50 days'", "INTERVAL"),
+    ],
+)
+def test_what_parquet_would_change_is_refused_and_the_column_is_named(connection, export, value, kind):
+    connection.execute(f"CREATE TABLE changed AS SELECT {value} AS deep")
+    with pytest.raises(BuildFailed, match=rf'changed can\'t be exported as it is: column "deep" is {kind}.* CAST'):
+        export("changed")
 
 
 def test_types_that_parquet_lacks_become_their_relatives(connection, export):
