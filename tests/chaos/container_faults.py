@@ -89,7 +89,7 @@ def postgres_killed(site):
     return ended
 
 
-@_fault("SIGKILL of the backend's container under load", fast=1, full=8)
+@_fault("SIGKILL of the backend's container under load", fast=1, full=8, gap=True)
 def backend_killed(site):
     """The kernel's signal rather than ``docker kill``, after which the engine would not start it again."""
     backend = site.stack.container("backend")

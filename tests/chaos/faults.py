@@ -37,7 +37,8 @@ class Fault:
 
     ``cold`` says what a backend serves that is started after it: the same; the newest intact snapshot before
     (``degraded``); either of both; or nothing (a clean 503). ``warm`` says so of the backend that was running all
-    the while. ``heal`` is what an operator does by hand, as the runbook says, before the next good build.
+    the while. ``heal`` is what an operator does by hand, as the runbook says, before the next good build. ``gap``: the
+    fault takes away the only backend, so for a while nobody answers but the gateway.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Fault:
     warm: str = SAME
     heal: Callable[[Any], None] | None = None
     site: str = ""
+    gap: bool = False
 
 
 class Site(Protocol):
@@ -103,6 +105,8 @@ def _trial(site: Site, fault: Fault, record: Record) -> None:
         ended = fault.inject(site, random.Random(record.seed), record.turn)
     record.how, record.message, record.reads = ended.how, ended.message, watch.reads
     record.changed += sorted(set(watch.wrong))
+    if watch.unanswered and not fault.gap:
+        record.problems.append(f"nobody answered: {sorted(set(watch.unanswered))}")
     allowed = {before.rows, ended.rows, *ended.passing}
     if fault.warm == OLDER:
         allowed.add(site.states[-2].rows)

@@ -141,7 +141,7 @@ def clock_ahead(site, dice, _):
 # --- the reader ---------------------------------------------------------------------------------------------------
 
 
-@fault("SIGKILL of the backend under load", full=8)
+@fault("SIGKILL of the backend under load", full=8, gap=True)
 def backend_killed(site, dice, _):
     site.warm.process.join(dice.uniform(0, 0.2))
     site.warm.signal(signal.SIGKILL)

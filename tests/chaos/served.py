@@ -182,6 +182,7 @@ class Watch:
         self.reads = 0
         self.seen: set[tuple[str, str]] = set()
         self.wrong: list[str] = []
+        self.unanswered: list[str] = []  # by any backend, which is no wrong answer
         self._api = api
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -197,11 +198,16 @@ class Watch:
     def _run(self) -> None:
         while not self._done.wait(0.1):
             try:
-                state = self._api.state()
-            except httpx.TransportError:  # nobody answers: no answer is no wrong answer
-                self._done.wait(0.05)
+                found = self._api.read()
+            except httpx.TransportError as error:
+                self.unanswered.append(type(error).__name__)
             except Wrong as error:
                 self.wrong.append(str(error))
             else:
-                self.reads += 1
-                self.seen.add((state.rows, state.listing))
+                if isinstance(found, State):
+                    self.reads += 1
+                    self.seen.add((found.rows, found.listing))
+                elif found.code == "no_backend":
+                    self.unanswered.append(found.code)
+                else:
+                    self.wrong.append(f"503 {found.code}: {found.message}")
