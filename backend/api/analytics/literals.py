@@ -84,6 +84,12 @@ def scale(sqltype: DuckDBPyType) -> int:
     return _decimal(sqltype)[1]
 
 
+def only_fraction(sqltype: DuckDBPyType) -> bool:
+    """Whether all digits of a DECIMAL are after the point: DuckDB's text has none before it then."""
+    precision, scale = _decimal(sqltype)
+    return precision == scale
+
+
 def _range(sqltype: DuckDBPyType) -> tuple[int, int]:
     bits = _BITS[family(sqltype)]
     return (0, 2**bits - 1) if sqltype.id.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)

@@ -8,17 +8,19 @@ PostgreSQL's ``to_json`` has them; the session's time zone is UTC, so every time
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain, repeat
+from itertools import groupby
 
 from duckdb.sqltypes import DuckDBPyType
 from orjson import dumps
 
+from backend.api.analytics import literals
 from backend.datasets import Column, children
 from backend.quoting import literal, quoted
 
 _NUMBERS = {f"{sign}{size}int" for sign in ("", "u") for size in ("tiny", "small", "big", "huge")}
 _NUMBERS |= {"integer", "uinteger", "boolean", "decimal", "bignum"}
 _FLOATS = {"float", "double"}
+_DIGITS = 38  # of the longest decimal
 _TIMESTAMPS = {"timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns", "timestamp with time zone"}
 _FLOAT = (
     "CASE WHEN isnan({value}) THEN 'NaN' WHEN isfinite({value}) THEN {text} "  # there is a -nan as well
@@ -51,13 +53,37 @@ _UNESCAPED = _UNQUOTED | {"blob", "bit"}
 
 
 def json_object(columns: Sequence[Column]) -> str:
-    """SQL for a row of these columns, which are to hand by their names, as a JSON object."""
-    fields = [
-        f"{literal(before + dumps(column.name).decode() + ':')}, "
-        + _nullable(_json(quoted(column.name), column.sqltype, 0))
-        for before, column in zip(chain("{", repeat(",")), columns, strict=False)
-    ]
-    return f"concat({', '.join(fields)}, '}}')"
+    """SQL for a row of these columns, which are to hand by their names, as a JSON object.
+
+    DuckDB's own ``to_json`` writes what it writes exactly, many columns at once: to plan it takes half the time.
+    """
+    groups = groupby(columns, key=lambda column: _field(column) is not None)
+    members = [_members(list(some)) if exactly else _each(list(some)) for exactly, some in groups]
+    return "concat('{', " + ", ',', ".join(members) + ", '}')"
+
+
+def _members(columns: Sequence[Column]) -> str:
+    fields = ", ".join(f"{literal(column.name)}: {_field(column)}" for column in columns)
+    return f"substr(CAST(to_json({{{fields}}}) AS VARCHAR), 2)[:-2]"
+
+
+def _each(columns: Sequence[Column]) -> str:
+    return ", ',', ".join(
+        f"{literal(dumps(column.name).decode() + ':')}, {_nullable(_json(quoted(column.name), column.sqltype, 0))}"
+        for column in columns
+    )
+
+
+def _field(column: Column) -> str | None:
+    """SQL for what ``to_json`` makes the column's exact JSON of; None where there is no such value."""
+    value, sqltype = quoted(column.name), column.sqltype
+    if not column.name.isprintable() or children(sqltype) or sqltype.id in _FLOATS:
+        return None
+    if sqltype.id == "decimal":
+        scale = literals.scale(sqltype)
+        # Those of up to 18 digits would lose their last zeros; 38 after the point leave none for the one before it.
+        return f"CAST({value} AS DECIMAL({_DIGITS},{scale}))" if scale < _DIGITS else None
+    return value if sqltype.id in _NUMBERS else _text(value, sqltype)
 
 
 def csv_field(expression: str, sqltype: DuckDBPyType) -> str:
@@ -74,6 +100,8 @@ def _text(expression: str, sqltype: DuckDBPyType) -> str:
         return _json(expression, sqltype, 0)
     if sqltype.id == "interval":
         return _interval(expression)
+    if sqltype.id == "decimal" and literals.only_fraction(sqltype):
+        return rf"regexp_replace(CAST({expression} AS VARCHAR), '^(-?)[.]', '\10.')"
     return _TEXTS.get(sqltype.id, "{text}").format(value=expression, text=f"CAST({expression} AS VARCHAR)")
 
 

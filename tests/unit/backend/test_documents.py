@@ -30,6 +30,13 @@ KINDS = {
     "DOUBLE": (st.floats(), "v"),
     "FLOAT": (st.floats(width=32), "CAST(v AS FLOAT)"),
     "DECIMAL(4,2)": (st.integers(-9999, 9999).map(str), "CAST(CAST(v AS DECIMAL(18,0)) / 100 AS DECIMAL(4,2))"),
+    "DECIMAL(38,38)": (
+        st.integers(-LONGEST, LONGEST).map(lambda n: f"{Decimal(n).scaleb(-38, EXACTLY):f}"),
+        "CAST(v AS DECIMAL(38,38))",
+    ),
+    "DECIMAL(4,4)": (st.integers(-9999, 9999).map(str), "CAST(CAST(v AS DECIMAL(18,4)) / 10000 AS DECIMAL(4,4))"),
+    "UHUGEINT": (st.integers(0, BIG), "CAST(v AS UHUGEINT) * 9223372036854775807"),
+    "BIGNUM": (st.integers(0, 10**60).map(str), "CAST(v AS BIGNUM)"),
     "DECIMAL(38,10)": (
         st.integers(-LONGEST, LONGEST).map(lambda n: str(Decimal(n).scaleb(-10, EXACTLY))),
         "CAST(v AS DECIMAL(38,10))",
