@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -13,7 +12,7 @@ import orjson
 from fastapi import APIRouter, Path, Response
 from fastapi import Request as HttpRequest
 
-from backend.api.analytics import sql
+from backend.api.analytics import documents, sql
 from backend.api.analytics.answer import Answer, Export
 from backend.api.analytics.cursor import Cursor
 from backend.api.analytics.formats import BATCH_ROWS, EXPORTS, Format, negotiated
@@ -148,8 +147,6 @@ _PARAMETERS = [
 ]
 
 DatasetId = Annotated[str, Path(description="the dataset's `id`", examples=["fct_transactions"])]
-
-_COLUMNS_AT_ONCE = 100
 
 router = APIRouter(prefix="/api/analytics", tags=["analytics"], responses=_ERRORS)
 
@@ -288,32 +285,15 @@ def _counted(query: Query, total: int, *, on_page: int) -> dict[str, str]:
 def _result(
     request: HttpRequest, connection: Connection, asked: Request, query: Query, caller: Principal
 ) -> dict[str, Any]:
-    rows = _rows(connection, query, caller)
-    page = rows[: query.limit]
+    rows, found = documents.rows(connection, query, caller)
     return {
         "dataset": query.dataset.id,
         "columns": [{"name": column.name, "type": column.type} for column in query.columns],
-        "rows": orjson.Fragment(f"[{','.join(page)}]"),
-        "row_count": len(page),
-        "next": _next(request, connection, asked, query) if len(rows) > query.limit > 0 else None,
+        "rows": orjson.Fragment(rows),
+        "row_count": min(found, query.limit),
+        "next": _next(request, connection, asked, query) if found > query.limit > 0 else None,
         **_state(connection),
     }
-
-
-def _rows(connection: Connection, query: Query, caller: Principal) -> list[str]:
-    """The page's rows and one more, as JSON. Of many columns a part at a time, each in the same total order.
-
-    To sort, DuckDB takes memory for 2,048 values of each column that it gives, however few rows there are.
-    """
-    part = len(query.columns) if query.grouped else _COLUMNS_AT_ONCE
-    parts = [query.columns[start : start + part] for start in range(0, len(query.columns), part)]
-    found = []
-    for columns in parts:
-        statement = sql.documents(replace(query, columns=columns), caller)
-        found.append([row for (row,) in connection.execute(*statement).fetchall()])
-    if len(found) == 1:
-        return found[0]
-    return [f"{{{','.join(document[1:-1] for document in row)}}}" for row in zip(*found, strict=True)]
 
 
 def _export(request: HttpRequest, asked: Request, caller: Principal, format_: Format) -> Export:
