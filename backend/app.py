@@ -20,6 +20,7 @@ from backend import auth, cors, keys, logs, pages, tracing
 from backend.api import problems, session
 from backend.api.admission import Admission
 from backend.api.analytics import cursor, endpoints
+from backend.api.analytics.again import Again
 from backend.api.analytics.kept import KeptAnswers
 from backend.api.analytics.models import LastRefresh, SnapshotId
 from backend.api.requests import BodyLimit, HeadAsGet
@@ -82,6 +83,7 @@ def create_app(
     app.include_router(session.router)
     app.include_router(pages.router)
     _add_health(app)
+    app.add_middleware(Again, max_body=settings.max_body)
     app.add_middleware(BodyLimit, limit=settings.max_body)
     app.add_middleware(Observed, metrics=app.state.metrics)
     app.add_middleware(HeadAsGet)

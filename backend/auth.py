@@ -73,13 +73,17 @@ class Verifier:
     issuer: str = ""
     _known: _Known = field(default_factory=_Known, init=False)
 
+    def known(self, token: str) -> Principal | None:
+        """Whose token it is, where it was verified before and is good still."""
+        return self._known.get(token)
+
     async def principal(self, token: str) -> Principal:
         """Whose token it is.
 
         Raises ApiError: 401 when it is not a valid one, 403 when it names no user of ours, 503 when its key can't be
         fetched.
         """
-        if known := self._known.get(token):
+        if known := self.known(token):
             return known
         try:
             claims, key = await self._verified(token)
@@ -164,7 +168,7 @@ async def principal(request: Request, presented: Annotated[str, Depends(presente
     """FastAPI dependency: the caller of this request. Raises ApiError 401, 403 or 503."""
     verifier: Verifier = request.app.state.verifier
     caller = await verifier.principal(presented)
-    request.state.user_id = caller.user_id
+    request.state.user_id, request.state.presented_token = caller.user_id, presented
     return caller
 
 

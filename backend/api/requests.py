@@ -8,6 +8,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from backend.api import problems
 
 
+async def read_ahead(receive: Receive, limit: int) -> tuple[bytes, Receive]:
+    """The body, or what came of it when it turned out to be longer than ``limit`` bytes; and what receives it again."""
+    body = b""
+    message: Message = {"type": "http.request", "more_body": True}
+    while message.get("more_body") and len(body) <= limit:
+        message = await receive()
+        body += message.get("body", b"")
+    first = [{**message, "body": body}]
+
+    async def again() -> Message:
+        return first.pop() if first else await receive()
+
+    return body, again
+
+
 class BodyLimit:
     """Refuses bodies of more than ``limit`` bytes, also those that don't say how long they are."""
 
@@ -25,27 +40,14 @@ class BodyLimit:
         if length is not None:  # the server sees to it that no more comes
             fits = length.isdecimal() and int(length) <= self._limit
         elif "transfer-encoding" in request.headers:
-            fits, receive = await self._read(receive)
+            body, receive = await read_ahead(receive, self._limit)
+            fits = len(body) <= self._limit
         else:
             fits = True
         if fits:
             await self._app(scope, receive, send)
         else:
             await problems.body_too_large(self._limit).response(request)(scope, receive, send)
-
-    async def _read(self, receive: Receive) -> tuple[bool, Receive]:
-        """Whether the body fits; and what receives it again."""
-        body = b""
-        message: Message = {"type": "http.request", "more_body": True}
-        while message.get("more_body") and len(body) <= self._limit:
-            message = await receive()
-            body += message.get("body", b"")
-        first = [{**message, "body": body}]
-
-        async def again() -> Message:
-            return first.pop() if first else await receive()
-
-        return len(body) <= self._limit, again
 
 
 class HeadAsGet:

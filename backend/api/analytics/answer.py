@@ -10,7 +10,8 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass
 from email.utils import format_datetime
 from itertools import chain
 from typing import Any, TypeVar
@@ -44,6 +45,15 @@ _PART_BYTES = 1 << 18  # the server keeps what the client has not taken of one: 
 _VARY = "Authorization, Cookie, Accept, Accept-Encoding, Prefer"
 _PINNED = "private, max-age=86400, immutable"
 _CURRENT = "private, no-cache"
+
+
+@dataclass(frozen=True)
+class AnsweredFrom:
+    """Where an answer came from: what is kept under ``key``, on ``snapshot``, which was asked for if ``pinned``."""
+
+    pinned: str | None
+    snapshot: str
+    key: bytes
 
 
 class Answer(Response):
@@ -87,15 +97,21 @@ class Answer(Response):
         if state and key and (kept := await self._at_hand(key)):
             if kept.pages:
                 state.hold()
+            self._answered_from(state, key, kept)
             await self._send(kept.status, kept.headers, _parts(kept.body), self._in_time, send)
             return
         with self._answers.making(key) as promise:
             async with self._admitted(receive) as job:
                 kept = await job.run(self._read, job)
-                if key and key == self._key and kept.status == _OK:  # and not of a snapshot published meanwhile
+                if state and key and key == self._key and kept.status == _OK:  # not of one published meanwhile
                     self._answers.keep(key, kept)
                     promise.set_result(kept)
+                    self._answered_from(state, key, kept)
                 await self._send(kept.status, kept.headers, _parts(kept.body), job.sent, send)
+
+    def _answered_from(self, state: State, key: bytes, kept: Kept) -> None:
+        if state.snapshot and kept.status == _OK:
+            self._request.state.answered_from = AnsweredFrom(self._snapshot, state.snapshot, key)
 
     def _begin(self) -> None:
         self._deadline = asyncio.get_running_loop().time() + self._admission.seconds
@@ -169,25 +185,17 @@ class Answer(Response):
         return self._admission.admitted(self._caller.user_id, *shares, receive=receive, deadline=self._deadline)
 
     async def _in_time(self, awaited: Awaitable[T]) -> T:
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                return await awaited
-        except TimeoutError as error:
-            raise problems.statement_timeout(self._admission.seconds) from error
+        return await _until(self._deadline, awaited, self._admission.seconds)
 
     async def _send(self, status: int, headers: Headers, pieces: AsyncIterator[bytes], sent: Sent, send: Send) -> None:
         """Send the answer, no faster than the client takes it. What fails now breaks the connection off."""
         start = {"type": "http.response.start", "status": status, "headers": headers}
-        try:
+        with _breaking_off(self._request):
             await sent(_at_once(send, start, _part(await anext(pieces, b""))))
             async for piece in pieces:
                 if piece:
                     await sent(send(_part(piece)))
             await sent(send({"type": "http.response.body"}))
-        except Exception as error:  # noqa: BLE001 - too late for any other way to say so
-            # The server closes the connection of an answer that has no end.
-            self._request.state.error_code = error.code if isinstance(error, ApiError) else "broken_off"
-            log.warning("answer_broken_off", code=self._request.state.error_code, error=str(error))
 
     @property
     def _admission(self) -> Admission:
@@ -203,6 +211,34 @@ class Answer(Response):
     def _database(self) -> Database:
         database: Database = self._request.app.state.database
         return database
+
+
+async def send_at_once(scope: Scope, kept: Kept, send: Send) -> None:
+    """Send an answer that is kept, if the client takes it in time; else the connection is broken off."""
+    request = Request(scope)
+    seconds = request.app.state.admission.seconds
+    start = {"type": "http.response.start", "status": kept.status, "headers": kept.headers}
+    end = {"type": "http.response.body", "body": kept.body}
+    with _breaking_off(request):
+        await _until(asyncio.get_running_loop().time() + seconds, _at_once(send, start, end), seconds)
+
+
+async def _until(deadline: float, awaited: Awaitable[T], seconds: float) -> T:
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await awaited
+    except TimeoutError as error:
+        raise problems.statement_timeout(seconds) from error
+
+
+@contextmanager
+def _breaking_off(request: Request) -> Iterator[None]:
+    """Where an answer has begun: an error breaks it off, and the server closes the connection of one without an end."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - too late for any other way to say so
+        request.state.error_code = error.code if isinstance(error, ApiError) else "broken_off"
+        log.warning("answer_broken_off", code=request.state.error_code, error=str(error))
 
 
 async def _at_once(send: Send, *messages: Message) -> None:

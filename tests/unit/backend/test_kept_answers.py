@@ -3,17 +3,19 @@
 import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.api.analytics import sql
+from backend import auth
+from backend.api.analytics import endpoints, sql
 from backend.api.problems import ApiError
 from backend.snapshots import SnapshotStore
 from tests.e2e.stack import wait_for
 
-from .api import QUERY, assert_error, bearer, open_api
+from .api import QUERY, SECRET, assert_error, bearer, open_api
 from .listening import add_long, listening
 from .marts import publish
 
@@ -117,7 +119,7 @@ def test_whatever_is_published_and_asked_answers_are_those_of_an_api_that_keeps_
                 # The tag and the cursors tell settings apart.
                 for caller in (bearer(1), bearer(2), bearer(1, all_rows=True)):
                     expected = shown(put(making, step, caller), without=["etag"])
-                    for _ in range(2):
+                    for _ in range(3):  # made, kept, and known by its bytes
                         assert shown(put(keeping, step, caller), without=["etag"]) == expected
         assert making.app.state.answers.size == 0
     database.close()
@@ -141,6 +143,56 @@ def test_a_kept_answer_is_of_no_later_snapshot_than_a_query_would_be(store, monk
         with database._generations._opening:  # as somebody does who opens the new one
             assert [asked(parameters) for parameters in ("limit=3", "limit=4")] == [old] * 2
         assert asked("limit=4") == new
+
+
+# --- the same request again ------------------------------------------------------------------------------------------
+ASKED = [
+    {"method": "GET", "url": f"{QUERY}?limit=3"},
+    {"method": "POST", "url": MANY, "json": {"queries": [{"dataset": "fct_transactions", "limit": 3}]}},
+]
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The requests whose parameters were read so far."""
+    found, read_request = [], endpoints.read_request
+
+    def counted(*asked):
+        found.append(asked)
+        return read_request(*asked)
+
+    monkeypatch.setattr(endpoints, "read_request", counted)
+    return found
+
+
+@pytest.mark.parametrize("request_", ASKED, ids=["GET", "POST"])
+def test_a_request_that_came_before_is_known_by_its_bytes_and_reported_like_any_other(client, read, request_):
+    headers = bearer(1)
+    answers = [client.request(**request_, headers={**headers, "X-Request-Id": f"r{n}"}) for n in range(5)]
+    assert len({answer.content for answer in answers}) == 1
+    assert len(read) <= 2  # nobody can tell what the first one, which opens the snapshot, is an answer on
+    assert [answer.headers["x-request-id"] for answer in answers] == [f"r{n}" for n in range(5)]
+    metrics = client.get("/metrics").text
+    assert 'analytics_dataset_requests_total{dataset="fct_transactions",status="200"} 5.0' in metrics
+    read.clear()
+    assert client.request(**request_, headers={**headers, "Accept-Encoding": "gzip"}).content == answers[0].content
+    assert len(read) == 1
+
+
+@pytest.mark.parametrize("request_", ASKED, ids=["GET", "POST"])
+def test_a_token_that_expires_is_refused_although_its_request_is_known(client, request_):
+    token = auth.issue(SECRET, user_id=1, ttl=timedelta(seconds=3 - auth._LEEWAY_SECONDS))
+    headers = {"Authorization": f"Bearer {token}"}
+    for _ in range(3):
+        assert client.request(**request_, headers=headers).status_code == 200
+    wait_for(lambda: client.request(**request_, headers=headers).status_code == 401, "it is refused", seconds=60)
+
+
+def test_head_is_answered_as_before_where_its_get_is_known(client):
+    for _ in range(3):
+        expected = client.get(f"{QUERY}?limit=3", headers=bearer(1))
+    found = client.head(f"{QUERY}?limit=3", headers=bearer(1))
+    assert shown(found)[:2] == shown(expected)[:2]
 
 
 # --- together ---------------------------------------------------------------------------------------------------------
