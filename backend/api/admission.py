@@ -79,7 +79,8 @@ class Admission:
         try:
             turn = self._queued(shares)
             try:
-                await job.turn(asyncio.wrap_future(turn.come))
+                if not turn.come.done():
+                    await job.turn(asyncio.wrap_future(turn.come))
                 yield job
             finally:
                 self._done(turn)

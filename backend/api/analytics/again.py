@@ -13,14 +13,14 @@ from typing import Any
 
 from cachetools import LRUCache
 from starlette.datastructures import State
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from backend.api.analytics.answer import AnsweredFrom, send_at_once
+from backend.api.analytics.answer import SMALL, AnsweredFrom, send_in_time
 from backend.api.analytics.kept import Kept
 from backend.api.requests import read_ahead
 
 _REQUESTS = 10_000
-_LARGEST = 1 << 16  # bytes: what a slow client takes in parts, the answer itself sees to
 # Of each request its own, and no answer depends on them.
 _PASSED_OVER = {b"x-request-id", b"traceparent", b"tracestate", b"user-agent", b"x-forwarded-for"}
 _WITH_A_BODY = {b"content-length", b"transfer-encoding"}
@@ -59,7 +59,7 @@ class Again:
         if seen and (kept := _kept(scope["app"].state, seen)):
             scope["state"].update(seen.reported)
             scope["route"] = seen.route
-            await send_at_once(scope, kept, send)
+            await send_in_time(Request(scope), kept, send)
             return
         await self._app(scope, receive, send)
         if source := scope["state"].get("answered_from"):
@@ -84,7 +84,7 @@ def _kept(app: State, seen: _Seen) -> Kept | None:
     if state is None or state.snapshot != seen.source.snapshot:
         return None
     kept = app.answers.get(seen.source.key)
-    if not isinstance(kept, Kept) or len(kept.body) > _LARGEST:
+    if not isinstance(kept, Kept) or len(kept.body) > SMALL:
         return None
     if kept.pages:
         state.hold()

@@ -30,7 +30,6 @@ from backend.duckdb.client import Connection, Database, State
 from backend.errors import SnapshotCorrupt
 
 T = TypeVar("T")
-Headers = Iterable[tuple[bytes, bytes]]
 Sent = Callable[[Awaitable[None]], Awaitable[None]]
 """Waits for a part to be on its way, no longer than the answer may take."""
 
@@ -41,6 +40,8 @@ _NOT_MODIFIED = 304
 
 _EXPORT = "export"  # the share of all of them: however many clients download slowly, half of the slots are left
 _WORTH_COMPRESSING = 1000  # bytes: less fits into one packet as it is
+SMALL = 1 << 16
+"""Bytes of a body that goes out at once: the server waits for a client only where more than that is under way."""
 _PART_BYTES = 1 << 18  # the server keeps what the client has not taken of one: so much, not a whole page
 _VARY = "Authorization, Cookie, Accept, Accept-Encoding, Prefer"
 _PINNED = "private, max-age=86400, immutable"
@@ -98,7 +99,7 @@ class Answer(Response):
             if kept.pages:
                 state.hold()
             self._answered_from(state, key, kept)
-            await self._send(kept.status, kept.headers, _parts(kept.body), self._in_time, send)
+            await send_whole(self._request, kept, self._in_time, send)
             return
         with self._answers.making(key) as promise:
             async with self._admitted(receive) as job:
@@ -107,7 +108,7 @@ class Answer(Response):
                     self._answers.keep(key, kept)
                     promise.set_result(kept)
                     self._answered_from(state, key, kept)
-                await self._send(kept.status, kept.headers, _parts(kept.body), job.sent, send)
+                await send_whole(self._request, kept, job.sent, send)
 
     def _answered_from(self, state: State, key: bytes, kept: Kept) -> None:
         if state.snapshot and kept.status == _OK:
@@ -187,16 +188,6 @@ class Answer(Response):
     async def _in_time(self, awaited: Awaitable[T]) -> T:
         return await _until(self._deadline, awaited, self._admission.seconds)
 
-    async def _send(self, status: int, headers: Headers, pieces: AsyncIterator[bytes], sent: Sent, send: Send) -> None:
-        """Send the answer, no faster than the client takes it. What fails now breaks the connection off."""
-        start = {"type": "http.response.start", "status": status, "headers": headers}
-        with _breaking_off(self._request):
-            await sent(_at_once(send, start, _part(await anext(pieces, b""))))
-            async for piece in pieces:
-                if piece:
-                    await sent(send(_part(piece)))
-            await sent(send({"type": "http.response.body"}))
-
     @property
     def _admission(self) -> Admission:
         admission: Admission = self._request.app.state.admission
@@ -213,14 +204,24 @@ class Answer(Response):
         return database
 
 
-async def send_at_once(scope: Scope, kept: Kept, send: Send) -> None:
-    """Send an answer that is kept, if the client takes it in time; else the connection is broken off."""
-    request = Request(scope)
-    seconds = request.app.state.admission.seconds
+async def send_whole(request: Request, kept: Kept, sent: Sent, send: Send) -> None:
+    """Send an answer that is all there, no faster than the client takes it: see ``_breaking_off``."""
     start = {"type": "http.response.start", "status": kept.status, "headers": kept.headers}
-    end = {"type": "http.response.body", "body": kept.body}
     with _breaking_off(request):
-        await _until(asyncio.get_running_loop().time() + seconds, _at_once(send, start, end), seconds)
+        if len(kept.body) <= SMALL:
+            await sent(_at_once(send, start, _part(kept.body, more=False)))
+            return
+        await sent(_at_once(send, start, _part(kept.body[:_PART_BYTES], more=True)))
+        for first in range(_PART_BYTES, len(kept.body), _PART_BYTES):
+            await sent(send(_part(kept.body[first : first + _PART_BYTES], more=True)))
+        await sent(send(_part(b"", more=False)))  # when all before it is on its way
+
+
+async def send_in_time(request: Request, kept: Kept, send: Send) -> None:
+    """``send_whole``, no longer than an answer may take."""
+    seconds = request.app.state.admission.seconds
+    deadline = asyncio.get_running_loop().time() + seconds
+    await send_whole(request, kept, lambda sending: _until(deadline, sending, seconds), send)
 
 
 async def _until(deadline: float, awaited: Awaitable[T], seconds: float) -> T:
@@ -247,13 +248,8 @@ async def _at_once(send: Send, *messages: Message) -> None:
         await send(message)
 
 
-def _part(piece: bytes) -> Message:
-    return {"type": "http.response.body", "body": piece, "more_body": True}
-
-
-async def _parts(body: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(body), _PART_BYTES):
-        yield body[start : start + _PART_BYTES]
+def _part(piece: bytes, *, more: bool) -> Message:
+    return {"type": "http.response.body", "body": piece, "more_body": more}
 
 
 class Export(Answer):
@@ -271,9 +267,18 @@ class Export(Answer):
             try:
                 first = await job.run(next, pieces)
                 following = self._following(job, first, pieces)
-                await self._send(self.status_code, self.raw_headers, following, job.sent, send)
+                await self._send(following, job.sent, send)
             finally:
                 await job.close(pieces)
+
+    async def _send(self, pieces: AsyncIterator[bytes], sent: Sent, send: Send) -> None:
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        with _breaking_off(self._request):
+            await sent(_at_once(send, start, _part(await anext(pieces, b""), more=True)))
+            async for piece in pieces:
+                if piece:
+                    await sent(send(_part(piece, more=True)))
+            await sent(send(_part(b"", more=False)))
 
     async def _following(self, job: Job, piece: bytes | None, rest: Iterator[bytes]) -> AsyncIterator[bytes]:
         if getattr(self._request.state, "head", False):
