@@ -24,7 +24,8 @@ STATE ?= $(CURDIR)/data/$(if $(ADOPTED),projects/$(shell basename '$(DBT_PROJECT
 
 PY := .venv/bin/python
 # Through COMPOSE_FILE rather than -f: with the latter Compose does not read this directory's .env.
-COMPOSE = COMPOSE_FILE=compose/base.yaml:compose/phase$(PHASE).yaml docker compose
+COMPOSE = COMPOSE_FILE=compose/base.yaml:compose/phase$(PHASE).yaml \
+	$(if $(ADOPTED),DBT_PROJECT_DIR='$(shell cd '$(DBT_PROJECT_DIR)' && pwd)' DBT_TARGET='$(DBT_TARGET)' SOURCE_REPLICAS=0) docker compose
 LOCAL = PARQUET_DIR='$(STATE)/parquet' DUCKDB_PATH='$(STATE)/build.duckdb' SOURCE_DUCKDB_PATH='$(STATE)/source.duckdb' \
 	$(if $(ADOPTED),$(if $(DBT_TARGET),DBT_TARGET='$(DBT_TARGET)'),DBT_TARGET=embedded) SECRETS_DIR='$(SECRETS_HOST_DIR)'
 # The store of the stack that runs; without one, the demo's.
@@ -36,7 +37,7 @@ ROLLOUT = $(if $(COMPOSE_FILE),COMPOSE_FILE='$(COMPOSE_FILE)') $(PY) -m deploy.r
 ROLLOUT_TESTS := tests/e2e/test_rollout.py tests/e2e/test_rollout_faults.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dbt token up down logs ps clean snapshots rollback-data preflight verify promote rollback status finalize setup secrets images locks fmt check test unit e2e soak chaos bench bench-quick
+.PHONY: help demo dbt marts token up down logs ps clean snapshots rollback-data preflight verify promote rollback status finalize setup secrets images locks fmt check test unit e2e soak chaos bench bench-quick
 
 help:  ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -50,13 +51,18 @@ dbt:  ## Build, audit and publish one snapshot of the demo's marts, or those of 
 	@deploy/setup.sh venv
 	@$(LOCAL) $(PY) -m deploy.pipeline build
 
+marts:  ## Which relations of DBT_PROJECT_DIR are marts; builds nothing
+	@deploy/setup.sh venv
+	@$(LOCAL) $(PY) -m deploy.pipeline marts
+
 token:  ## A bearer token for USER_ID=1, for the demo and the containers
 	@SECRETS_DIR='$(SECRETS_HOST_DIR)' $(PY) -m backend.auth token --user-id $(USER_ID)
 
 ##@ In containers
 up:  ## Start PHASE=0, 1 or 2 (default 2); returns when the API answers from real data
-	@$(if $(ADOPTED),echo 'DBT_PROJECT_DIR is set: containers build the example alone. Unset it for them.' >&2; exit 1)
+	@$(if $(ADOPTED),$(if $(filter 0,$(PHASE)),echo 'Phase 0 of a project of your own is your own stack; PHASE=1 and 2 build DBT_PROJECT_DIR.' >&2; exit 1))
 	@$(MAKE) --no-print-directory setup
+	@$(if $(ADOPTED),$(MAKE) --no-print-directory marts)
 	@$(MAKE) --no-print-directory images
 	@$(COMPOSE) up --detach --remove-orphans --wait --wait-timeout 300 gateway dagster-webserver
 	@timeout 300 sh -c 'until $(PY) -c "import sys, urllib.request; urllib.request.urlopen(sys.argv[1])" "$$0" 2>/dev/null; do sleep 0.2; done' "http://$$($(COMPOSE) port gateway 8000)/health/ready"

@@ -45,6 +45,14 @@ def build(arguments: argparse.Namespace) -> None:
         _say(f"Built {len(outcome.built)} marts as tables in {filepaths.build_database()}")
 
 
+def marts(_: argparse.Namespace) -> None:
+    """Say which relations of the project in DBT_PROJECT_DIR are marts; nothing is built."""
+    if filepaths.adopted_project_dir() is None:
+        raise ConfigError("DBT_PROJECT_DIR is not set", hint="it names the directory of a dbt project of your own")
+    with _buildable():
+        pass
+
+
 def snapshots(_: argparse.Namespace) -> None:
     """List the snapshots, oldest first; the current one is marked."""
     store = _store()
@@ -107,7 +115,7 @@ def check_source(_: argparse.Namespace) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.pipeline", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (build, snapshots, rollback_data, take_over, refresh_file, verify, check_source):
+    for command in (build, marts, snapshots, rollback_data, take_over, refresh_file, verify, check_source):
         name = command.__name__.replace("_", "-")
         added = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
         added.set_defaults(command=command)
@@ -139,11 +147,11 @@ def _buildable() -> Iterator[DbtProject | AdoptedProject]:
         yield _project()
         return
     from deploy.pipeline.adopted.project import parsed_project  # noqa: PLC0415
+    from deploy.pipeline.adopted.variables import provide_variables  # noqa: PLC0415
 
+    provide_variables()
     with parsed_project(root) as project:
-        _say(f"Marts of {root} are those of `dbt ls --select '{project.selector}'`; MART_SELECTOR names others:")
-        for name, relation in project.relations.items():
-            _say(f"  {name}, from {relation.schema}.{relation.identifier}")
+        _say(project.announcement)
         yield project
 
 

@@ -5,6 +5,7 @@
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from dagster import (
@@ -38,13 +39,17 @@ from backend import filepaths
 from backend.errors import BundleError, SnapshotCorrupt
 from backend.manifest import Manifest
 from backend.snapshots import SnapshotStore
+from deploy.pipeline.adopted.kept import kept
+from deploy.pipeline.adopted.project import parsed_project
 from deploy.pipeline.build import run_build
 from deploy.pipeline.dbt import NodeResult
 from deploy.pipeline.orphans import ORPHANED
 from deploy.pipeline.outcome import Outcome
 from deploy.pipeline.project import DbtProject
 
-PROJECT = DbtProject.read(filepaths.dbt_target_dir() / "manifest.json")
+ADOPTED = filepaths.adopted_project_dir()
+PARSED = filepaths.dbt_target_dir()
+PROJECT = kept(ADOPTED, PARSED) if ADOPTED else DbtProject.read(PARSED / "manifest.json")
 
 
 class Translator(DagsterDbtTranslator):
@@ -60,33 +65,37 @@ KEYS = {
     name: TRANSLATOR.get_asset_key(PROJECT.manifest["nodes"][unique_id])
     for name, unique_id in PROJECT.mart_nodes.items()
 }
+# Relations of a project of one's own that are no marts: shown, and built with the marts.
+OTHERS = {
+    unique_id: TRANSLATOR.get_asset_key(node)
+    for unique_id, node in PROJECT.manifest["nodes"].items()
+    if node["resource_type"] in ("model", "seed", "snapshot") and unique_id not in PROJECT.mart_nodes.values()
+}
 
 
 @dbt_assets(manifest=PROJECT.manifest, dagster_dbt_translator=TRANSLATOR, name="marts")
 def marts(context: AssetExecutionContext) -> Iterator[AssetCheckResult | MaterializeResult[Any]]:
     """Build the selected marts, and what must change with them, and publish one whole snapshot."""
     selected = [name for name, key in KEYS.items() if key in context.selected_asset_keys]
+    only_marts = context.selected_asset_keys <= set(KEYS.values())
     outcome = Outcome()
     failure: BundleError | None = None
     context.log.info(f"Building in {socket.gethostname()}")
     try:
-        run_build(
-            PROJECT,
-            outcome,
-            run_id=context.run_id,
-            holder=f"Dagster run {context.run_id}",
-            select=selected if len(selected) < len(KEYS) else None,
-        )
+        with parsed_project(ADOPTED) if ADOPTED else nullcontext(PROJECT) as project:
+            run_build(
+                project,
+                outcome,
+                run_id=context.run_id,
+                holder=f"Dagster run {context.run_id}",
+                select=selected if only_marts and len(selected) < len(KEYS) else None,
+            )
     except BundleError as error:
         failure = error
     # What the tests said is shown in either case; an asset counts as materialised only once it is published.
     yield from _check_results(context, outcome.results)
-    for name in outcome.built if failure is None or outcome.snapshot else ():
-        metadata = _metadata(outcome.snapshot, name)
-        if name in selected:
-            yield MaterializeResult(asset_key=KEYS[name], metadata=metadata)
-        else:
-            context.log_event(AssetMaterialization(asset_key=KEYS[name], metadata=metadata))
+    if failure is None or outcome.snapshot:
+        yield from _materialisations(context, outcome)
     if failure is not None:
         raise Failure(f"{failure.message}\n{failure.hint}", allow_retries=False) from failure
 
@@ -111,6 +120,21 @@ def _check_results(context: AssetExecutionContext, results: list[NodeResult]) ->
         )
 
 
+def _materialisations(context: AssetExecutionContext, outcome: Outcome) -> Iterator[MaterializeResult[Any]]:
+    """Of all that was built, in the order in which dbt ended it: Dagster wants to hear of parents first."""
+    built = {PROJECT.mart_nodes[name]: name for name in outcome.built if name in KEYS}
+    for unique_id in (result.unique_id for result in outcome.results):
+        name = built.get(unique_id)
+        key = KEYS[name] if name else OTHERS.get(unique_id)
+        metadata = _metadata(outcome.snapshot, name) if name else {}
+        if key in context.selected_asset_keys:
+            yield MaterializeResult(asset_key=key, metadata=metadata)
+        elif name and key:
+            context.log_event(AssetMaterialization(asset_key=key, metadata=metadata))
+    if new := set(outcome.built) - KEYS.keys():
+        context.log.warning(f"Served, and no assets until the daemon and the webserver start anew: {', '.join(new)}")
+
+
 def _metadata(snapshot: Manifest | None, name: str) -> dict[str, Any]:
     """Phase 0 has no snapshot, so nothing to say of it."""
     if snapshot is None:
@@ -126,7 +150,8 @@ def _metadata(snapshot: Manifest | None, name: str) -> dict[str, Any]:
 
 ALL_MARTS = define_asset_job("all_marts", selection=AssetSelection.assets(marts))
 # Whatever reads an hourly mart is built with it: published apart, details and aggregates would disagree.
-HOURLY_MARTS = define_asset_job("hourly_marts", selection=build_dbt_asset_selection([marts], "tag:auto_hourly+"))
+HOURLY = AssetSelection.assets(marts) if ADOPTED else build_dbt_asset_selection([marts], "tag:auto_hourly+")
+HOURLY_MARTS = define_asset_job("hourly_marts", selection=HOURLY)
 
 _UNFINISHED = [
     DagsterRunStatus.QUEUED,

@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from pathlib import Path
 
 from dagster import DagsterInstance
 
 from backend import filepaths
+from backend.errors import BundleError
+from deploy.pipeline.adopted.kept import keep
+from deploy.pipeline.adopted.project import parsed_project
+from deploy.pipeline.adopted.variables import provide_variables
 from deploy.pipeline.orphans import fail_orphaned_runs
 from deploy.pipeline.source import provide_password
 
@@ -25,13 +31,30 @@ COMMANDS = {
 def main(service: str) -> None:
     """Read the secrets, settle what an earlier daemon left, and become the service."""
     os.environ["DAGSTER_PG_PASSWORD"] = filepaths.read_secret("dagster_db_password")
-    if service == "daemon":
+    if adopted := filepaths.adopted_project_dir():
+        os.environ["DBT_TARGET_PATH"] = _parsed(adopted)
+    elif service == "daemon":
         provide_password()
+    if service == "daemon":
         with DagsterInstance.get() as instance:
             fail_orphaned_runs(instance)
     command = COMMANDS[service]
     os.execvp(command[0], command)  # noqa: S606 - the process becomes the service
 
 
+def _parsed(project: Path) -> str:
+    """Parse a project of one's own, of which the image has nothing; the directory with what Dagster loads."""
+    provide_variables()
+    directory = Path(tempfile.mkdtemp(prefix="dbt-parsed-"))
+    with parsed_project(project) as parsed:
+        keep(parsed, directory)
+        sys.stdout.write(parsed.announcement + "\n")
+        sys.stdout.flush()  # what takes this process's place has nothing of its buffers
+    return str(directory)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    try:
+        main(sys.argv[1])
+    except BundleError as error:
+        sys.exit(f"{error.message}\n{error.hint}")

@@ -44,6 +44,8 @@ ALWAYS_MOUNTED = {
         f"{REPO_ROOT}/deploy/source/initdb:/docker-entrypoint-initdb.d:ro",
     },
     "dagster-postgres": {"dagster_postgres_data:/var/lib/postgresql/data:rw"},
+    "dagster-daemon": {"unused:/opt/dagster/project:ro", "unused:/opt/dagster/files:rw"},
+    "dagster-webserver": {"unused:/opt/dagster/project:ro", "unused:/opt/dagster/files:ro"},
 }
 SHARED_VOLUME = {
     "storage-init": {"duckdb_data:/storage:rw"},
@@ -89,8 +91,8 @@ SECRETS = {
     "source-seed": {"source_owner_password"},
     "traffic": {"source_owner_password"},
     "dagster-postgres": {"dagster_db_password"},
-    "dagster-daemon": {"dagster_db_password", "source_reader_password"},
-    "dagster-webserver": {"dagster_db_password"},
+    "dagster-daemon": {"dagster_db_password", "source_reader_password", "dbt_env"},
+    "dagster-webserver": {"dagster_db_password", "dbt_env"},
     "backend": {"jwt_secret", "jwks"},
     "gateway": set(),
     "storage-init": set(),
@@ -225,10 +227,53 @@ def test_no_volume_is_a_host_path_in_disguise(config):
 
 def test_the_parquet_directory_may_have_a_space_in_its_name():
     services = render("phase2", PARQUET_HOST_DIR="/srv/marts of ours")["services"]
-    assert {service: mounts(services[service]) for service in STORAGE["phase2"]} == {
+    assert {
+        service: mounts(services[service]) - ALWAYS_MOUNTED.get(service, set()) for service in STORAGE["phase2"]
+    } == {
         service: {mount.replace(str(PARQUET), "/srv/marts of ours") for mount in expected}
         for service, expected in STORAGE["phase2"].items()
     }
+
+
+# --- a dbt project of one's own ---------------------------------------------------------------------------------------
+SHOP = {
+    "DBT_PROJECT_DIR": "/srv/our shop/dbt",
+    "DBT_FILES_DIR": "/srv/our shop",
+    "DBT_TARGET": "",
+    "DBT_PROFILE": "shop",
+    "DBT_PROFILES_DIR": "/srv/our shop/dbt/profile",
+    "MART_SELECTOR": "tag:mart",
+    "SOURCE_REPLICAS": "0",
+    "SOURCE_NETWORK_INTERNAL": "false",
+}
+
+
+def test_a_project_has_its_own_path_in_the_pipelines_containers_and_only_the_daemon_writes_beside_it():
+    services = render("phase2", **SHOP)["services"]
+    for service, access in (("dagster-daemon", "rw"), ("dagster-webserver", "ro")):
+        ours = {mount for mount in mounts(services[service]) if "shop" in mount}
+        assert ours == {"/srv/our shop/dbt:/srv/our shop/dbt:ro", f"/srv/our shop:/srv/our shop:{access}"}, service
+    assert not [name for name, service in services.items() if "unused" in str(mounts(service))]
+    assert {name for name, service in services.items() if "shop" in str(mounts(service))} == {
+        "dagster-daemon",
+        "dagster-webserver",
+    }
+
+
+def test_the_daemon_and_the_webserver_know_alike_which_project_and_which_marts():
+    services = render("phase2", **SHOP)["services"]
+    for service in ("dagster-daemon", "dagster-webserver"):
+        told = {name: services[service]["environment"].get(name) for name in SHOP}
+        assert told == {**SHOP, **dict.fromkeys(["DBT_FILES_DIR", "SOURCE_REPLICAS", "SOURCE_NETWORK_INTERNAL"])}
+
+
+def test_a_project_does_without_the_examples_source_and_may_reach_its_own():
+    config = render("phase2", **SHOP)
+    assert {name for name, service in config["services"].items() if service.get("scale") == 0} == {
+        "postgres",
+        "source-seed",
+    }
+    assert not config["networks"]["source"].get("internal")
 
 
 # --- hardening --------------------------------------------------------------------------------------------------------
@@ -435,7 +480,7 @@ def test_the_readme_has_the_mounts_and_variables_of_each_phase(phase):
             service, *values = re.findall(r"`([^`]+)`", line)
             found[service] = {value.replace("$PARQUET_HOST_DIR", str(PARQUET)) for value in values}
     services = stack(phase)["services"]
-    assert mounted == {name: mounts(services[name]) for name in STORAGE[phase]}
+    assert mounted == {name: mounts(services[name]) - ALWAYS_MOUNTED.get(name, set()) for name in STORAGE[phase]}
     assert variables == {
         name: {f"{key}={value}" for key, value in path_variables(services[name]).items()} for name in PATHS[phase]
     }

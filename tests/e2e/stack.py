@@ -85,8 +85,9 @@ class Stack:
             for name in SECRETS:
                 (self.secrets / name).write_text(uuid.uuid4().hex + uuid.uuid4().hex)
                 (self.secrets / name).chmod(0o444)
-            (self.secrets / "jwks").write_text('{"keys": []}')
-            (self.secrets / "jwks").chmod(0o444)
+            for name, text in (("jwks", '{"keys": []}'), ("dbt_env", "")):
+                (self.secrets / name).write_text(text)
+                (self.secrets / name).chmod(0o444)
         # In the environment, which wins over what make exports for the checkout's own stack.
         self.environment = {
             **os.environ,

@@ -76,7 +76,7 @@ def _parts(project: AdoptedProject, build: Build, selected: set[str], file: Path
             " UNION ALL SELECT schema_name, view_name FROM duckdb_views())"
         ).fetchall()
     missing = project.selection(project.missing_parents(marts, {(schema, name) for schema, name in rows}))
-    readers = [f"{item}+" for item in project.selection([project.unique_ids[name] for name in sorted(selected)])]
+    readers = [f"{item}+" for item in project.selection([project.mart_nodes[name] for name in sorted(selected)])]
     return _Parts(marts, [*readers, *missing])
 
 

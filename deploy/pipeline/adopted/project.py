@@ -68,8 +68,15 @@ class AdoptedProject:
         """The name of every mart."""
         return list(self.relations)
 
+    @property
+    def announcement(self) -> str:
+        """Which relations are marts, and by which selector, for people to read."""
+        said = [f"Marts of {self.root} are those of `dbt ls --select '{self.selector}'`; MART_SELECTOR names others:"]
+        said += [f"  {name}, from {r.schema}.{r.identifier}" for name, r in self.relations.items()]
+        return "\n".join(said)
+
     @cached_property
-    def unique_ids(self) -> dict[str, str]:
+    def mart_nodes(self) -> dict[str, str]:
         """The dbt unique id of every mart."""
         ids = {
             (node["database"], node["schema"], node["alias"]): unique_id
@@ -84,7 +91,7 @@ class AdoptedProject:
             return [self._spec(name, connection, directory / f"{name}.parquet") for name in self.relations]
 
     def _spec(self, name: str, connection: duckdb.DuckDBPyConnection, file: Path) -> MartSpec:
-        node = self.manifest["nodes"][self.unique_ids[name]]
+        node = self.manifest["nodes"][self.mart_nodes[name]]
         words = {folded(column["name"]): column["description"].strip() for column in node["columns"].values()}
         columns = tuple(
             Column(c.name, c.type, words.get(folded(c.name), "")) for c in parquet_columns(connection, file)
@@ -99,8 +106,8 @@ class AdoptedProject:
 
     def with_readers(self, marts: set[str]) -> set[str]:
         """These marts, and all that read one of them, through whatever lies between."""
-        names = {unique_id: name for name, unique_id in self.unique_ids.items()}
-        reached = set(_walk(self.manifest["child_map"], {self.unique_ids[mart] for mart in marts}))
+        names = {unique_id: name for name, unique_id in self.mart_nodes.items()}
+        reached = set(_walk(self.manifest["child_map"], {self.mart_nodes[mart] for mart in marts}))
         return marts | {names[unique_id] for unique_id in reached if unique_id in names}
 
     def missing_parents(self, marts: set[str], existing: set[tuple[str, str]]) -> list[str]:
@@ -110,7 +117,7 @@ class AdoptedProject:
         """
         return sorted(
             unique_id
-            for unique_id in set(_walk(self.manifest["parent_map"], {self.unique_ids[mart] for mart in marts}))
+            for unique_id in set(_walk(self.manifest["parent_map"], {self.mart_nodes[mart] for mart in marts}))
             if (node := self.manifest["nodes"].get(unique_id))
             and _is_relation(node)
             and node["database"] == self.profile.database_name

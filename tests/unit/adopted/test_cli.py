@@ -31,10 +31,17 @@ def test_what_knows_the_examples_source_is_refused(command):
     assert result.stderr.startswith(f"{command} knows the example's source, not that of {PROJECT}\n")
 
 
-def test_containers_are_refused():
-    result = run("make", "up")
+def test_phase_0_is_the_owners_own_stack():
+    result = run("make", "up", "PHASE=0")
     assert result.returncode == 2
-    assert "containers build the example alone" in result.stderr
+    assert result.stderr.startswith("Phase 0 of a project of your own is your own stack")
+
+
+def test_the_example_is_asked_for_no_marts_of_a_project(tmp_path):
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPO_ROOT)}
+    command = [sys.executable, "-m", "deploy.pipeline", "marts"]
+    result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr.splitlines()[0]) == (1, "DBT_PROJECT_DIR is not set")
 
 
 def test_without_a_store_the_owners_dbt_is_the_one_to_run(monkeypatch, tmp_path):

@@ -82,7 +82,7 @@ def test_marts_of_one_name_are_told_apart_by_their_schemas(project):
     edited["nodes"]["model.bike_shop.complaints"]["alias"] = "SALES"
     renamed = AdoptedProject(project.root, project.parsed, project.profile, edited, project.selector, project.marts)
     assert {"main_finance.Sales", "main_reporting.SALES", "turnover"} <= renamed.relations.keys()
-    assert renamed.unique_ids["main_reporting.SALES"] == "model.bike_shop.complaints"
+    assert renamed.mart_nodes["main_reporting.SALES"] == "model.bike_shop.complaints"
 
 
 def test_a_user_column_that_is_no_name_is_refused(project):
