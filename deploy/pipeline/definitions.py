@@ -5,6 +5,7 @@
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
 from typing import Any
 
@@ -12,6 +13,7 @@ from dagster import (
     AssetCheckResult,
     AssetCheckSeverity,
     AssetExecutionContext,
+    AssetKey,
     AssetMaterialization,
     AssetSelection,
     AutomationCondition,
@@ -76,8 +78,6 @@ OTHERS = {
 @dbt_assets(manifest=PROJECT.manifest, dagster_dbt_translator=TRANSLATOR, name="marts")
 def marts(context: AssetExecutionContext) -> Iterator[AssetCheckResult | MaterializeResult[Any]]:
     """Build the selected marts, and what must change with them, and publish one whole snapshot."""
-    selected = [name for name, key in KEYS.items() if key in context.selected_asset_keys]
-    only_marts = context.selected_asset_keys <= set(KEYS.values())
     outcome = Outcome()
     failure: BundleError | None = None
     context.log.info(f"Building in {socket.gethostname()}")
@@ -88,7 +88,7 @@ def marts(context: AssetExecutionContext) -> Iterator[AssetCheckResult | Materia
                 outcome,
                 run_id=context.run_id,
                 holder=f"Dagster run {context.run_id}",
-                select=selected if only_marts and len(selected) < len(KEYS) else None,
+                select=part(context.selected_asset_keys),
             )
     except BundleError as error:
         failure = error
@@ -98,6 +98,15 @@ def marts(context: AssetExecutionContext) -> Iterator[AssetCheckResult | Materia
         yield from _materialisations(context, outcome)
     if failure is not None:
         raise Failure(f"{failure.message}\n{failure.hint}", allow_retries=False) from failure
+
+
+def part(keys: AbstractSet[AssetKey]) -> list[str] | None:
+    """The marts that a partial build of these assets is asked for; None where all has to be built.
+
+    That is also where something was selected that is no mart: a partial build takes that as its parent left it.
+    """
+    marts = [name for name, key in KEYS.items() if key in keys]
+    return marts if keys <= set(KEYS.values()) and len(marts) < len(KEYS) else None
 
 
 def _check_results(context: AssetExecutionContext, results: list[NodeResult]) -> Iterator[AssetCheckResult]:

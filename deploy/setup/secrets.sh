@@ -18,6 +18,7 @@ set_up_secrets() {
                 head -c 32 /dev/urandom | base64 -w 0 | tr '+/' '-_' >"$directory/$name.new"
             fi
             chmod 0444 "$directory/$name.new"
+            [[ $name != dbt_env ]] || chmod u+w "$directory/$name.new"
             mv "$directory/$name.new" "$directory/$name"
             say "made the secret $directory/$name"
         fi

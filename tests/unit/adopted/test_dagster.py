@@ -113,17 +113,6 @@ def test_what_the_environment_has_wins(start):
     assert ended.stderr.startswith("the target 'warehouse' of the profile 'shop' is of type 'postgres'")
 
 
-def test_packages_that_are_not_installed_are_missed_before_anything_starts(start, shop):
-    installed = shop.project / "dbt_packages"
-    installed.rename(shop.root / "packages")
-    try:
-        ended = start()
-    finally:
-        (shop.root / "packages").rename(installed)
-    assert ended.returncode == 1
-    assert "dbt deps" in ended.stderr
-
-
 def test_all_relations_are_assets_and_the_hourly_job_builds_them(location):
     graph = location.defs.resolve_asset_graph()
     assert location.KEYS == MARTS
@@ -132,6 +121,12 @@ def test_all_relations_are_assets_and_the_hourly_job_builds_them(location):
     (schedule,) = location.defs.schedules
     layer = location.defs.resolve_job_def(schedule.job_name).asset_layer
     assert layer.selected_asset_keys == graph.materializable_asset_keys
+
+
+def test_a_run_of_something_that_is_no_mart_builds_everything(location):
+    assert location.part({MARTS["turnover"], MARTS["Sales"]}) == ["Sales", "turnover"]
+    assert location.part({MARTS["turnover"], AssetKey(["prep", "stock_turns"])}) is None
+    assert location.part(set(MARTS.values())) is None
 
 
 @pytest.fixture(scope="module")
