@@ -85,7 +85,7 @@ class Stack:
             for name in SECRETS:
                 (self.secrets / name).write_text(uuid.uuid4().hex + uuid.uuid4().hex)
                 (self.secrets / name).chmod(0o444)
-            for name, text in (("jwks", '{"keys": []}'), ("dbt_env", "")):
+            for name, text in (("jwks", '{"keys": []}'), ("dbt_env", "# none\n")):
                 (self.secrets / name).write_text(text)
                 (self.secrets / name).chmod(0o444)
         # In the environment, which wins over what make exports for the checkout's own stack.
