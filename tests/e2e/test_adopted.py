@@ -1,0 +1,96 @@
+"""Step 10 of deploy/ADOPT.md: Dagster in containers builds a dbt project of one's own, and the API serves it."""
+
+import socket
+from contextlib import ExitStack
+
+import duckdb
+import pytest
+
+from tests.unit.adopted.guide import Reader
+from tests.unit.adopted.shop import Shop
+
+from .stack import Stack
+
+SALE = "INSERT INTO sales VALUES (5, '1', 'Bell', 1, 995, '2025-01-05 16:00')"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """Whose owner has built it once with their own dbt, and lets anybody on the host read and write it."""
+    shop = Shop(tmp_path_factory.mktemp("shop"))
+    shop.open()
+    shop.dbt("build")
+    for path in (shop.root, *shop.root.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o777 if path.is_dir() else 0o666)
+    return shop
+
+
+@pytest.fixture(scope="module")
+def stack(shop, tmp_path_factory):
+    """The stack that step 10 starts. Packages are installed, as by step 3."""
+    directory = tmp_path_factory.mktemp("adopted")
+    (directory / "secrets").mkdir(mode=0o700)  # for step 1 to fill
+    stack = Stack(directory, 2)
+    with ExitStack() as free:
+        sockets = [free.enter_context(socket.socket()) for _ in range(2)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        port, dagster_port = (str(one.getsockname()[1]) for one in sockets)
+    reader = Reader(
+        shop.root,
+        stack.secrets,
+        stack.environment | {"PORT": port, "DAGSTER_PORT": dagster_port},
+        {"127.0.0.1:8000": f"127.0.0.1:{port}"},
+    )
+    try:
+        for number in (1, 2, 10):
+            reader.follow(number)
+        stack.stop_schedule()
+        yield stack
+    finally:
+        stack.down()
+
+
+def rows(stack, mart, **user):
+    with stack.api(**user) as api:
+        answer = api.get(f"/api/analytics/datasets/{mart}/query")
+    assert answer.status_code == 200, answer.text
+    return answer.json()["rows"]
+
+
+def test_it_needs_nothing_of_the_examples_source(stack):
+    assert {"postgres", "source-seed"}.isdisjoint(stack.containers())
+
+
+def test_each_user_sees_the_rows_that_are_theirs_by_the_projects_own_column(stack):
+    for user in (1, 2):
+        assert {row["customer_no"] for row in rows(stack, "Sales", user_id=user)} == {str(user)}
+    assert rows(stack, "best_sellers", user_id=1), "a mart without such a column is everybody's"
+
+
+def test_all_its_relations_are_assets_in_dagster(stack):
+    nodes = stack.graphql("{ assetNodes { assetKey { path } } }")["assetNodes"]
+    assert {
+        ("finance", "sales_log"), ("reference", "product_groups"), ("customer_history",), ("prep", "Sales_Clean"),
+    } < {tuple(node["assetKey"]["path"]) for node in nodes}  # fmt: skip
+
+
+def test_builds_go_on_from_the_owners_file_and_then_from_each_other(stack, shop):
+    with duckdb.connect(str(shop.database), read_only=True) as connection:
+        owners = dict(connection.execute("SELECT sale_no, loaded_by FROM main_finance.Sales").fetchall())
+    assert {row["sale_no"]: row["loaded_by"] for row in rows(stack, "Sales", all_rows=True)} == owners
+    shop.ring_up(SALE)
+    run_id = stack.build()
+    after = {row["sale_no"]: row["loaded_by"] for row in rows(stack, "Sales", all_rows=True)}
+    assert after.pop(5) not in owners.values()
+    assert after == owners
+    assert stack.materialised(run_id)["sales_log"]["dagster/row_count"] == 5
+
+
+def test_its_project_and_its_variables_are_nobody_elses(stack, shop):
+    code, output = stack.exec("dagster-daemon", "touch", str(shop.project / "intruder"))
+    assert code != 0
+    assert "Read-only file system" in output
+    assert not [name for name, container in stack.containers().items() if str(shop.till) in str(container.attrs)]
+    assert stack.exec("backend", "ls", str(shop.root))[0] != 0
