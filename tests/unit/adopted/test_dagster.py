@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import duckdb
 import pytest
 from dagster import AssetKey, DagsterInstance, materialize
 
@@ -61,8 +62,9 @@ def start(shop):
 
 
 @pytest.fixture(scope="module")
-def dagster(start):
-    ended = start()
+def dagster(start, shop):
+    """In phase 1, which has a file beside the snapshots."""
+    ended = start(LEGACY_DUCKDB_PATH=str(shop.root / "analytics.duckdb"))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return json.loads(ended.stdout.splitlines()[-1]), ended.stdout
 
@@ -165,3 +167,11 @@ def test_a_run_of_one_mart_publishes_a_whole_snapshot_on_top(first, shop):
     assert after.parent == before.id
     assert after.marts.keys() == before.marts.keys()
     assert after.marts["Sales"] == before.marts["Sales"]
+
+
+def test_the_file_of_phase_1_has_what_is_served(first, shop):
+    served = shop.manifest()
+    with duckdb.connect(str(shop.root / "analytics.duckdb"), read_only=True) as connection:
+        found = {mart: connection.execute(f'SELECT count(*) FROM main."{mart}"').fetchone() for mart in served.marts}
+    assert found == {mart: (entry.rows,) for mart, entry in served.marts.items()}
+    assert found["Sales"] == (4,), "as before the last sale: it was not built again"
