@@ -276,6 +276,30 @@ def test_a_project_does_without_the_examples_source_and_may_reach_its_own():
     assert not config["networks"]["source"].get("internal")
 
 
+# --- hosts with SELinux -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("label", ["", "z"])
+def test_every_mount_of_a_host_path_is_labelled_for_selinux_if_asked_for(label):
+    for phase in PHASES:
+        found = {
+            (service, mount["target"]): mount.get("bind", {}).get("selinux", "")
+            for service, definition in render(phase, SELINUX_LABEL=label, PARQUET_HOST_DIR="/srv/of ours", **SHOP)[
+                "services"
+            ].items()
+            for mount in definition.get("volumes", [])
+            if mount["type"] == "bind"
+        }
+        assert len(found) == (9 if phase == "phase2" else 5), phase
+        assert set(found.values()) == {label}, phase
+
+
+def test_a_label_for_selinux_changes_nothing_else():
+    for phase in PHASES:
+        labelled = render(phase, SELINUX_LABEL="z")["services"]
+        for service, definition in stack(phase)["services"].items():
+            assert mounts(labelled[service]) == mounts(definition), service
+            assert changes({service: definition}, {service: labelled[service]}) in ({}, {service: {"volumes"}})
+
+
 # --- hardening --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("service", sorted(SERVICES))
 def test_no_service_can_do_more_than_it_must(services, service):
