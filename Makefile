@@ -4,6 +4,8 @@ USER_ID ?= 1
 -include .cache/images.env
 -include .env
 export PYTHON_IMAGE POSTGRES_IMAGE CA_BUNDLE
+# A bundle's own; elsewhere the Compose files say.
+export $(foreach name,BACKEND_IMAGE PIPELINE_IMAGE GATEWAY_IMAGE,$(if $($(name)),$(name)))
 export API_JWT_AUDIENCE API_JWT_ISSUER
 # Only what is set: to a profile's Jinja, an empty variable is no default.
 export MART_SELECTOR $(foreach name,DBT_PROJECT_DIR DBT_PROFILES_DIR DBT_PROFILE DBT_THREADS,$(if $($(name)),$(name)))
@@ -37,7 +39,7 @@ ROLLOUT = $(if $(COMPOSE_FILE),COMPOSE_FILE='$(COMPOSE_FILE)') $(PY) -m deploy.r
 ROLLOUT_TESTS := tests/e2e/test_rollout.py tests/e2e/test_rollout_faults.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dbt marts token up down logs ps clean snapshots rollback-data preflight verify promote rollback status finalize setup secrets images locks fmt check test unit e2e soak chaos bench bench-quick
+.PHONY: help demo dbt marts token up start down logs ps clean snapshots rollback-data preflight verify promote rollback status finalize setup secrets images bundle locks fmt check test unit e2e soak chaos bench bench-quick
 
 help:  ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -64,7 +66,10 @@ up:  ## Start PHASE=0, 1 or 2 (default 2); returns when the API answers from rea
 	@$(MAKE) --no-print-directory setup
 	@$(if $(ADOPTED),$(MAKE) --no-print-directory marts)
 	@$(MAKE) --no-print-directory images
-	@$(COMPOSE) up --detach --remove-orphans --wait --wait-timeout 300 gateway dagster-webserver
+	@$(MAKE) --no-print-directory start
+
+start:  ## `up` of what is set up and built: from the images that the engine has, whatever is reachable
+	@$(COMPOSE) up --detach --no-build --pull never --remove-orphans --wait --wait-timeout 300 gateway dagster-webserver
 	@timeout 300 sh -c 'until $(PY) -c "import sys, urllib.request; urllib.request.urlopen(sys.argv[1])" "$$0" 2>/dev/null; do sleep 0.2; done' "http://$$($(COMPOSE) port gateway 8000)/health/ready"
 	@echo "Phase $(PHASE): API http://$$($(COMPOSE) port gateway 8000), Dagster http://$$($(COMPOSE) port dagster-webserver 3000)"
 
@@ -115,8 +120,13 @@ setup:  ## What running and testing need: packages, secrets, engine, Compose, ba
 secrets:  ## Make the secrets that are missing
 	@deploy/setup.sh secrets
 
-images:  ## Build the images
-	@$(COMPOSE) --profile '*' build --quiet
+images:  ## Build the images; in an unpacked bundle they are there
+	@$(if $(wildcard bundle),deploy/setup.sh images,$(COMPOSE) --profile '*' build --quiet)
+
+bundle:  ## One archive, in dist/, that installs on a host without any network
+	@deploy/setup.sh
+	@$(MAKE) --no-print-directory images
+	@$(PY) -m deploy.bundle dist
 
 locks:  ## Resolve the versions anew after a change of pyproject.toml
 	@deploy/images/lock.sh
@@ -130,6 +140,7 @@ check:  ## Format, lint, types, unit tests, Compose and Dockerfile linters
 	@.venv/bin/mypy
 	@.venv/bin/hadolint -c .hadolint.yaml deploy/images/*.Dockerfile deploy/images/standin/*.Dockerfile
 	@.venv/bin/compose-lint compose/base.yaml
+	@$(PY) -m deploy.images.audit
 	@$(MAKE) --no-print-directory unit
 
 unit:  ## Tests without containers

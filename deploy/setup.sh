@@ -6,6 +6,7 @@ shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 source deploy/setup/common.sh
+source deploy/setup/bundle.sh
 source deploy/setup/venv.sh
 source deploy/setup/secrets.sh
 source deploy/setup/engine.sh

@@ -24,7 +24,7 @@ die_with_log() {
 }
 
 can_apt_install() {
-    [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null && [[ -e /etc/debian_version ]]
+    ! in_bundle && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null && [[ -e /etc/debian_version ]]
 }
 
 apt_install() {

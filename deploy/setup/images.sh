@@ -7,9 +7,28 @@ readonly REGISTRY_WAIT_SECONDS=10
 
 set_up_images() {
     local python_image postgres_image
+    if in_bundle; then
+        load_images
+        return
+    fi
     python_image=$(base_image PYTHON_IMAGE python)
     postgres_image=$(base_image POSTGRES_IMAGE postgres)
-    write_images_env "$python_image" "$postgres_image"
+    write_images_env "PYTHON_IMAGE=$python_image" "POSTGRES_IMAGE=$postgres_image"
+}
+
+# What a bundle names is loaded from it: never pulled, never built.
+load_images() {
+    local names line
+    mapfile -t names <"$BUNDLE_DIR/images.env"
+    for line in "${names[@]}"; do
+        if ! has_image "${line#*=}"; then
+            verify_bundle
+            say "loading the images"
+            docker load --quiet --input "$BUNDLE_DIR/images.tar"
+            break
+        fi
+    done
+    write_images_env "${names[@]}"
 }
 
 # base_image VARIABLE KIND: prints the image to use, after fetching or building it if need be.
@@ -116,6 +135,7 @@ on Debian"
     fi
 }
 
+# write_images_env NAME=IMAGE...
 write_images_env() {
     local ca_bundle=$CA_BUNDLE
     mkdir -p "$CACHE_DIR"
@@ -124,9 +144,9 @@ write_images_env() {
         ca_bundle=$PWD/$CACHE_DIR/no-ca-bundle
         : >"$ca_bundle"
     fi
-    printf '%s\n' "PYTHON_IMAGE=$1" "POSTGRES_IMAGE=$2" "CA_BUNDLE=$ca_bundle" >"$IMAGES_ENV.new"
+    printf '%s\n' "$@" "CA_BUNDLE=$ca_bundle" >"$IMAGES_ENV.new"
     if ! cmp -s "$IMAGES_ENV.new" "$IMAGES_ENV"; then
-        say "base images: $1 and $2"
+        printf 'setup: %s\n' "$@"
         mv "$IMAGES_ENV.new" "$IMAGES_ENV"
     fi
     rm -f "$IMAGES_ENV.new"

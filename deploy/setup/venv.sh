@@ -8,12 +8,18 @@ set_up_venv() {
     if venv_is_current; then
         return
     fi
+    local wheels=()
+    if in_bundle; then
+        verify_bundle
+        wheels=(--no-index --find-links "$BUNDLE_DIR/wheels")
+    fi
     trust_ca_bundle
     create_venv
-    install_uv
+    install_uv "${wheels[@]}"
     say "installing the Python packages of requirements.lock"
     rm -f "$VENV_STAMP"
-    .venv/bin/uv pip sync --quiet --python .venv/bin/python --require-hashes requirements.lock
+    .venv/bin/uv pip sync --quiet --python .venv/bin/python --require-hashes --build-constraints requirements.lock \
+        "${wheels[@]}" requirements.lock
     cp requirements.lock "$VENV_STAMP"
 }
 
@@ -30,18 +36,29 @@ create_venv() {
         apt_install python3 python3-venv
     fi
     if ! python=$(find_python); then
-        die "expected Python 3.11 or 3.12 with the venv module, found $(python3 --version 2>&1 || true)" \
+        die "expected Python $(python_versions) with the venv module, found $(python3 --version 2>&1 || true)" \
             "install one (Debian, Ubuntu: apt-get install python3 python3-venv), then run this again"
     fi
     say "creating .venv with $python"
     "$python" -m venv --clear .venv
 }
 
+# A bundle has the packages of one.
+python_versions() {
+    if in_bundle; then
+        cat "$BUNDLE_DIR/python"
+    else
+        echo "3.12 or 3.11"
+    fi
+}
+
 find_python() {
-    local candidate
+    local candidate versions
+    versions=$(python_versions)
     for candidate in python3.12 python3.11 python3; do
         # ensurepip is what Debian packages apart, as python3-venv.
-        if "$candidate" -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then
+        if "$candidate" -c 'import ensurepip, sys; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1].split())' \
+            "$versions" 2>/dev/null; then
             command -v "$candidate"
             return
         fi
@@ -49,11 +66,12 @@ find_python() {
     return 1
 }
 
+# install_uv [OPTION_OF_PIP]...
 install_uv() {
     if [[ -x .venv/bin/uv ]]; then
         return
     fi
     mkdir -p "$CACHE_DIR"
     awk '/^uv==/ { found = 1 } found { print } found && !/\\$/ { exit }' requirements.lock >"$CACHE_DIR/uv.lock"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$CACHE_DIR/uv.lock"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes "$@" -r "$CACHE_DIR/uv.lock"
 }

@@ -20,6 +20,10 @@ from docker.errors import NotFound
 from docker.models.containers import Container
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from backend.filepaths import REPO_ROOT
+from deploy.bundle.sbom import bill_of
+from deploy.rollout.shell import Shell
+
 PASSWORD = "quote ' and $ dollar"
 SOME_UID = "54321:54321"
 POSTGRES_TMPFS = {"/tmp": "", "/var/run/postgresql": ""}
@@ -306,20 +310,49 @@ def test_pipeline_image_has_dagster_configured(run: Callable[..., Container]) ->
     assert "storage" in output_of(container)
 
 
+# --- what is in them --------------------------------------------------------------------------------------------
+
+
+# What shells, clients and people leave behind; none has a place in an image.
+LEFT_BEHIND = re.compile(
+    r"(^|/)(\.\w*_history|\.lesshst|\.wget-hsts|\.netrc|\.pypirc|\.git-credentials|\.pgpass|pip\.conf|uv\.toml|\.env"
+    r"|id_(rsa|ecdsa|ed25519)|jwt_secret|jwks|[a-z_]+_password)$"
+)
+
+
 @pytest.mark.parametrize("variable", OWN_IMAGES)
-def test_no_layer_holds_a_certificate_of_this_host(engine: docker.DockerClient, variable: str, tmp_path: Path) -> None:
-    private = private_certificates()
-    if not private:
-        pytest.skip("every certificate that this host trusts is one that Debian ships")
+def test_no_layer_holds_a_secret_or_a_certificate_of_this_host_or_a_history(
+    engine: docker.DockerClient, variable: str, tmp_path: Path
+) -> None:
+    """Every layer, also where a later one deletes what an earlier one has."""
+    secrets = secrets_of_this_checkout()
+    assert secrets, "no secret to look for: `make secrets` makes them, and so does `make test`"
     saved = tmp_path / "image.tar"
     with saved.open("wb") as file:
         file.writelines(engine.images.get(image_of(variable)).save())
     with tarfile.open(saved) as archive:
         members = [member for member in archive if member.isfile()]
-        leaking = [member.name for member in members if holds_any(archive, member, private)]
+        leaking = [member.name for member in members if holds_any(archive, member, secrets | private_certificates())]
+        left = [name for member in members for name in names_in(archive, member) if LEFT_BEHIND.search(name)]
     saved.unlink()
     assert len(members) > 2
     assert leaking == []
+    assert left == []
+
+
+def secrets_of_this_checkout() -> set[bytes]:
+    """Of every file that no image may have, though it lies beside what is copied."""
+    files = [path for path in (REPO_ROOT / "secrets").glob("*") if path.name != "jwks"]
+    return {line for path in files for line in path.read_bytes().split(b"\n") if len(line) > 16}
+
+
+def names_in(archive: tarfile.TarFile, member: tarfile.TarInfo) -> list[str]:
+    """Names of a layer's files; of what is no layer, none."""
+    try:
+        with tarfile.open(fileobj=archive.extractfile(member)) as layer:
+            return layer.getnames()
+    except tarfile.ReadError:
+        return []
 
 
 def private_certificates() -> set[bytes]:
@@ -347,3 +380,34 @@ def holds_any(archive: tarfile.TarFile, member: tarfile.TarInfo, needles: set[by
             return True
         tail = block[-overlap:]
     return False
+
+
+INSTALLED = """
+import importlib.metadata, json
+print(json.dumps(sorted({(found.metadata["Name"], found.version) for found in importlib.metadata.distributions()})))
+"""
+
+
+@pytest.mark.parametrize("variable", [*OWN_IMAGES, "POSTGRES_IMAGE"])
+def test_the_bill_of_materials_names_exactly_what_is_installed(run: Callable[..., Container], variable: str) -> None:
+    image = image_of(variable)
+    named: dict[str, set[tuple[str, str]]] = {"deb": set(), "pypi": set()}
+    for component in json.loads(bill_of(image, Shell()))["components"]:
+        kind = component["purl"].removeprefix("pkg:").partition("/")[0]
+        named[kind].add((component["name"], component["version"]))
+
+    listed = output_of(run(image, ["-l"], entrypoint="dpkg"))
+    lines = [line.split()[1:3] for line in listed.splitlines() if line.startswith("ii")]
+    assert len(lines) > 50
+    assert named["deb"] == {(name.partition(":")[0], version) for name, version in lines}
+
+    interpreters = output_of(
+        run(image, ["-c", "ls /opt/venv/bin/python /usr/local/bin/python3 2>&1 || true"], entrypoint="sh")
+    )
+    installed = {
+        tuple(pair)
+        for python in re.findall(r"^/\S+", interpreters, re.MULTILINE)
+        for pair in json.loads(output_of(run(image, ["-c", INSTALLED], entrypoint=python)))
+    }
+    assert bool(installed) is (variable in PYTHON_APPS) or "/usr/local/bin/python3\n" in interpreters
+    assert named["pypi"] == installed
