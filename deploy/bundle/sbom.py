@@ -16,9 +16,11 @@ from deploy.rollout.shell import Shell
 # In the image's own shell: not every image has Python, and one that has it may have several.
 _INVENTORY = r"""
 set -eu
-dpkg-query --show --showformat '${db:Status-Abbrev} deb ${Package} ${Version} ${Architecture}\n' | sed -n 's/^ii *//p'
+debian=$(dpkg-query --show --showformat '${db:Status-Abbrev} deb ${Package} ${Version} ${Architecture}\n')
+printf '%s\n' "$debian" | sed -n 's/^ii *//p'
 find / -xdev -regextype posix-extended -regex '.*/(site|dist)-packages/[^/]+\.dist-info/METADATA' -exec awk '
-    /^Name: / { name = $2 } /^Version: / { version = $2 } /^\r?$/ { exit } END { print "pypi", name, version }' {} \;
+    { sub(/\r$/, "") } /^Name: / { name = $2 } /^Version: / { version = $2 } /^$/ { exit }
+    END { print "pypi", name, version }' {} \;
 """
 
 
@@ -26,8 +28,8 @@ def bill_of(image: str, shell: Shell) -> str:
     """CycloneDX 1.6 as JSON. Raises CommandFailed where the image can't be run, or is none of Debian's family."""
     identity = shell.output(Command(("docker", "image", "inspect", "--format", "{{.Id}}", image), {})).strip()
     command = (
-        "docker", "run", "--rm", "--pull", "never", "--network", "none", "--read-only", "--cap-drop", "ALL",
-        "--user", "10001:10001", "--entrypoint", "sh", image, "-c", _INVENTORY,
+        "docker", "run", "--rm", "--pull", "never", "--network", "none", "--read-only", "--user", "0:0",
+        "--cap-drop", "ALL", "--cap-add", "DAC_READ_SEARCH", "--entrypoint", "sh", image, "-c", _INVENTORY,
     )  # fmt: skip
     return bill(image, identity, shell.output(Command(command, {})).splitlines())
 

@@ -39,10 +39,10 @@ def unpacked(archive, tmp_path):
     return tmp_path / "a-bundle"
 
 
-def set_up(directory, **environment):
+def set_up(directory, step="venv", **environment):
     environment = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(directory), **environment}
     return subprocess.run(
-        ["deploy/setup.sh", "venv"], cwd=directory, env=environment, capture_output=True, text=True, check=False
+        ["deploy/setup.sh", step], cwd=directory, env=environment, capture_output=True, text=True, check=False
     )
 
 
@@ -84,6 +84,39 @@ def test_another_kind_of_machine_is_refused(unpacked, tmp_path):
     done = set_up(unpacked, PATH=f"{tmp_path}:/usr/bin:/bin")
     assert done.returncode == 1
     assert f"this bundle is for {platform.machine()}, and this host is vax" in done.stderr
+
+
+@pytest.fixture
+def engine(tmp_path):
+    """A ``docker`` that only notes what it is asked, and has an image once something was loaded."""
+    docker = tmp_path / "tools/docker"
+    docker.parent.mkdir()
+    docker.write_text(
+        f'#!/bin/sh\necho "$@" >>"{tmp_path}/asked"\n'
+        f'case "$1" in load) touch "{tmp_path}/loaded" ;; image) test -e "{tmp_path}/loaded" ;; esac\n'
+    )
+    docker.chmod(0o755)
+    return docker
+
+
+def test_its_images_are_loaded_once_after_they_were_compared_and_nothing_is_pulled_or_built(unpacked, engine, tmp_path):
+    path = f"{engine.parent}:/usr/bin:/bin"
+    first, second = (set_up(unpacked, "images", PATH=path) for _ in range(2))
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert "comparing the bundle with its checksums" in first.stdout
+    assert "comparing" not in second.stdout
+    asked = (tmp_path / "asked").read_text().splitlines()
+    look = "image inspect a:b"
+    assert asked == [look, "load --quiet --input bundle/images.tar", look]
+    assert "A_IMAGE=a:b\n" in (unpacked / ".cache/images.env").read_text()
+
+
+def test_changed_images_are_not_loaded(unpacked, engine, tmp_path):
+    (unpacked / WHEEL).write_text("another")
+    done = set_up(unpacked, "images", PATH=f"{engine.parent}:/usr/bin:/bin")
+    assert done.returncode == 1
+    assert REFUSED in done.stderr
+    assert "load" not in (tmp_path / "asked").read_text()
 
 
 def test_the_archive_has_its_own_checksum_and_names_nobody_of_this_host(archive):
