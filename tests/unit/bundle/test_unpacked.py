@@ -17,7 +17,7 @@ REFUSED = "the bundle is not what `make bundle` wrote"
 
 @pytest.fixture
 def archive(tmp_path):
-    """A bundle with the real set-up, and next to nothing to install; in a directory with a space in its name."""
+    """A bundle with the real set-up, and next to nothing to install."""
     made = tmp_path / "made here"
     made.mkdir()
     own = {"machine": platform.machine(), "python": "3.99", "wheels/some.whl": "a wheel", "images.env": "A_IMAGE=a:b"}
@@ -35,8 +35,8 @@ def archive(tmp_path):
 @pytest.fixture
 def unpacked(archive, tmp_path):
     with tarfile.open(archive) as tar:
-        tar.extractall(tmp_path, filter="data")
-    return tmp_path / "a-bundle"
+        tar.extractall(tmp_path / "un packed", filter="data")
+    return tmp_path / "un packed" / "a-bundle"
 
 
 def set_up(directory, step="venv", **environment):
