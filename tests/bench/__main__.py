@@ -13,11 +13,15 @@ from typing import Annotated
 
 import typer
 
+from backend.errors import BundleError
 from backend.filepaths import REPO_ROOT
-from tests.bench import baseline, building, environment, report
+from tests.bench import baseline, building, environment, growing, growth_report, report
+from tests.bench.asking import Refused
+from tests.bench.generated import ROWS_PER_USER, Generated
 from tests.bench.load import LoadFailed
 from tests.bench.measuring import Bench, Different
 from tests.bench.peers import PEERS
+from tests.bench.points import Growth
 from tests.bench.processes import NotStarted
 from tests.bench.questions import QUESTIONS
 from tests.bench.results import Results
@@ -33,6 +37,8 @@ Rounds = Annotated[int, typer.Option(min=1, help="How often each load is repeate
 Seconds = Annotated[int, typer.Option(min=1, help="Of each load, or longer where one answer takes that long.")]
 Builds = Annotated[int, typer.Option(min=0, help="Builds that ours is measured beside.")]
 Scale = Annotated[float, typer.Option(min=0.01, help="Multiplies 200 users and their 100,000 transactions.")]
+_FEW_ROWS = 10_000  # of the one mart among many that is asked
+
 Output = Annotated[Path, typer.Option(help="Directory of the report.")]
 Note = Annotated[str, typer.Option(help="What a reader should know about this run.")]
 
@@ -104,6 +110,50 @@ def beside_builds(
     typer.echo(f"\n{report.building(results)}\n\n{report.written(results, output, 'building')}")
 
 
+@app.command()
+def growth(
+    *,
+    rows: Annotated[list[int], typer.Option(min=ROWS_PER_USER, help="Of a mart; may be given several times.")] = [  # noqa: B006
+        100_000,
+        1_000_000,
+        10_000_000,
+    ],
+    datasets: Annotated[list[int], typer.Option(min=2, help="Of a snapshot; may be given several times.")] = [  # noqa: B006
+        10,
+        100,
+        1000,
+    ],
+    rounds: Rounds = 5,
+    seconds: Seconds = 3,
+    scale: Scale = 1,
+    output: Output = report.OUTPUT,
+    note: Note = "",
+) -> None:
+    """How figures grow with rows and datasets, and what a build costs beside dbt's own, with a report and plots."""
+    with _site(scale) as site:
+        asked = {"rounds": f"{rounds}, loads of {seconds} s and more", "scale": f"{scale:g}"}
+        measured = Growth(environment.described(site, asked, note))
+        curves = {
+            "rows": {size: (size, 1) for size in sorted(rows)},
+            "datasets": {size: (_FEW_ROWS, size - 1) for size in sorted(datasets)},
+        }
+        for point in growing.costs(site, rounds=rounds):
+            measured.points.append(point)
+        for curve, sizes in curves.items():
+            typer.echo(f"generating marts of {', '.join(f'{size:,}' for size in sizes)} {curve}")
+            marts = {
+                size: Generated(site.root / f"{curve}-{size}", rows=of_one, others=others)
+                for size, (of_one, others) in sizes.items()
+            }
+            sizes_on_disk = (f"{size:,} ({made.bytes / 1e6:.0f} MB)" for size, made in marts.items())
+            measured.environment[curve] = ", ".join(sizes_on_disk)
+            for point in growing.along(curve, marts, rounds=rounds, seconds=seconds):
+                measured.points.append(point)
+            path = growth_report.written(measured, output)  # whatever becomes of the next
+    _draw(path)
+    typer.echo(f"\n{path.with_suffix('.md')}")
+
+
 @contextmanager
 def _site(scale: float) -> Iterator[Site]:
     # SIGTERM ends servers and takes away data as Ctrl-C does, and that also where a shell has us ignore it.
@@ -139,5 +189,5 @@ def _draw(figures: Path) -> None:
 if __name__ == "__main__":
     try:
         app()
-    except (Different, LoadFailed, NotStarted, SetUpFailed) as error:
+    except (BundleError, Different, LoadFailed, NotStarted, Refused, SetUpFailed) as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -1,4 +1,7 @@
-"""Pictures of a run: ``python -m tests.bench.plots bench.json``, with the peers' Python, which has Matplotlib."""
+"""Pictures of a run: ``python -m tests.bench.plots bench.json``, with the peers' Python, which has Matplotlib.
+
+Of ``growth.json`` the curves.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 
 from tests.bench.figures import Spread
+from tests.bench.points import Growth
 from tests.bench.questions import QUESTIONS
 from tests.bench.results import Results, Value
 
@@ -40,6 +44,34 @@ def draw(path: Path) -> None:
         plt.close(figure)
 
 
+def draw_growth(path: Path) -> None:
+    """An SVG of each curve beside ``path``: a panel for each figure, both axes logarithmic."""
+    mpl.rcParams["svg.hashsalt"] = "bench"
+    growth = Growth.read(path)
+    for curve in ("rows", "datasets"):
+        names, sizes = growth.figures(curve), growth.places(curve)
+        if not names:
+            continue
+        columns = 5
+        figure, panels = plt.subplots(-(-len(names) // columns), columns, figsize=(16, 9), sharex=True)
+        for panel, name in zip(panels.flat, names, strict=False):
+            spreads = [growth.spread(curve, name, size) for size in sizes]
+            found = {size: spread for size, spread in zip(sizes, spreads, strict=True) if spread}
+            medians = [spread.median for spread in found.values()]
+            panel.errorbar(list(found), medians, yerr=_errors(list(found.values())), marker="o", capsize=2)
+            panel.set_xscale("log")
+            panel.set_yscale("log")
+            # A tenfold of room each way: what does not grow looks flat, whatever the noise.
+            panel.set_ylim(min(medians) / 10, max(medians) * 10)
+            panel.set_title(name, fontsize="small")
+        for panel in panels.flat[len(names) :]:
+            panel.set_visible(False)
+        figure.suptitle(f"by {curve}: median, and from the least to the most of all rounds")
+        figure.tight_layout()
+        figure.savefig(path.with_name(f"{path.stem}-{curve}.svg"), metadata={"Date": None})
+        plt.close(figure)
+
+
 def _panel(panel: plt.Axes, results: Results, question: str, peers: list[str], value: Value) -> None:
     height = 0.8 / len(results.connections)
     for number, connections in enumerate(results.connections):
@@ -65,4 +97,5 @@ def _errors(spreads: list[Spread]) -> list[list[float]]:
 
 
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]))
+    file = Path(sys.argv[1])
+    (draw_growth if file.stem == "growth" else draw)(file)

@@ -68,7 +68,7 @@ def started(
             ready_or_ended,
             f"{command[0]} is ready",
             seconds=START_SECONDS,
-            every=0.05,
+            every=0.01,
             details=lambda: f"The end of its log:\n{_tail(log)}",
         )
         yield process

@@ -13,7 +13,7 @@ from tests.bench.targets import BESIDE_A_BUILD, TARGETS
 
 OUTPUT = Path(__file__).with_name("output")
 _ANCHOR = "plan"
-_NONE = "-"
+NONE = "-"
 
 _COLUMNS: tuple[tuple[str, Callable[[Cell], float]], ...] = (
     ("p50 ms", lambda cell: cell.p50),
@@ -33,7 +33,7 @@ def written(results: Results, directory: Path, name: str = "bench") -> Path:
 
 def markdown(results: Results) -> str:
     """The whole report."""
-    parts = ["# Benchmarks", _listed(results.environment)]
+    parts = ["# Benchmarks", listed(results.environment)]
     if results.cells:
         parts += ["## Targets", _targets(results)]
     if results.building:
@@ -56,7 +56,7 @@ def figure(value: float) -> str:
 
 def spread(found: Spread | None) -> str:
     """Median, and from where to where."""
-    return f"{figure(found.median)} ({figure(found.low)}..{figure(found.high)})" if found else _NONE
+    return f"{figure(found.median)} ({figure(found.low)}..{figure(found.high)})" if found else NONE
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -64,7 +64,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
 
 
-def _listed(environment: dict[str, str]) -> str:
+def listed(environment: dict[str, str]) -> str:
+    """As a list of Markdown."""
     return "\n".join(f"- {name}: {value}" for name, value in environment.items())
 
 
@@ -93,7 +94,7 @@ def _overview(results: Results, connections: int) -> str:
     rows = []
     for peer in results.measured(PEERS, "peer"):
         found = [results.spread(peer, question, connections, lambda cell: cell.rate) for question in questions]
-        rows.append((peer, *(figure(rate.median) if rate else _NONE for rate in found)))
+        rows.append((peer, *(figure(rate.median) if rate else NONE for rate in found)))
     return table(("", *questions), rows)
 
 

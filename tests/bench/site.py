@@ -61,10 +61,14 @@ class Site:
             "SECRETS_DIR": str(self.root / "secrets"),
         }
 
-    def build(self, scale: float) -> None:
-        """Source, snapshot and DuckDB file; 1 is about 100,000 transactions of 200 users. Raises SetUpFailed."""
+    def make_secret(self) -> None:
+        """What the API verifies tokens with."""
         (self.root / "secrets").mkdir(mode=0o700)
         (self.root / "secrets" / "jwt_secret").write_text(secrets.token_urlsafe(32))
+
+    def build(self, scale: float) -> None:
+        """Source, snapshot and DuckDB file; 1 is about 100,000 transactions of 200 users. Raises SetUpFailed."""
+        self.make_secret()
         for command in (["deploy.source", "seed-embedded", "--scale", str(scale)], ["deploy.pipeline", "build"]):
             finished = subprocess.run(
                 [sys.executable, "-m", *command],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -73,8 +74,19 @@ def _bytes(pids: Sequence[int]) -> int:
                 if ":" in line
             )
             own += _kilobytes(status.get("RssAnon", "0"))
-            shared = max(shared, _kilobytes(status.get("RssShmem", "0")))
+            shared = max(shared, _kilobytes(status.get("RssShmem", "0")), _memory_files(process.pid))
     return own + shared
+
+
+def _memory_files(pid: int) -> int:
+    """Bytes of the files that it has in memory alone; RssShmem has of these what is mapped."""
+    found = {}
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            if os.readlink(descriptor).startswith("/memfd:"):
+                status = descriptor.stat()
+                found[status.st_ino] = status.st_blocks * 512
+    return sum(found.values())
 
 
 def _kilobytes(text: str) -> int:

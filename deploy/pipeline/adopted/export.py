@@ -21,7 +21,7 @@ from backend.parquet_types import losses
 from backend.quoting import parquet_file, quoted
 
 # As in dbt/dbt_project.yml, for the reason given there.
-_LAYOUT = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 10240"
+LAYOUT = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 10240"
 # What `sum` gives of whole numbers: too common to be refused as a whole column (``parquet_types``).
 _HUGE = {"HUGEINT", "UHUGEINT"}
 # dbt-duckdb's materialization `external` leaves a view on what it wrote.
@@ -102,7 +102,7 @@ class Export:
         types = dict(columns)
         values = ", ".join(_as(c.name, c.type, types[c.name]) for c in wanted)
         self.connection.execute(
-            f"COPY ({_sorted(values, source, columns, relation.scope)}) TO ? ({_LAYOUT})", [str(target)]
+            f"COPY ({_sorted(values, source, columns, relation.scope)}) TO ? ({LAYOUT})", [str(target)]
         )
         held = ", ".join(_as(c.name, c.type, types[c.name]) for c in parquet_columns(self.connection, target))
         return f"SELECT {held} FROM {source}"  # noqa: S608 - quoted
