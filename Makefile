@@ -39,7 +39,7 @@ ROLLOUT = $(if $(COMPOSE_FILE),COMPOSE_FILE='$(COMPOSE_FILE)') $(PY) -m deploy.r
 ROLLOUT_TESTS := tests/e2e/test_rollout.py tests/e2e/test_rollout_faults.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dbt marts token up start down logs ps clean snapshots rollback-data preflight verify promote rollback status finalize setup secrets images bundle locks fmt check test unit e2e soak chaos bench bench-quick
+.PHONY: help demo dbt marts token up start down logs ps clean snapshots rollback-data preflight verify promote rollback status finalize setup secrets images bundle locks fmt check test unit e2e soak chaos bench bench-quick bench-growth
 
 help:  ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -168,6 +168,10 @@ bench:  ## How fast we serve beside what one would take instead, with a report (
 bench-quick:  ## Ours alone, and what changed since the baseline that SAVE=1 makes (about four minutes)
 	@deploy/setup.sh venv wrk
 	@$(PY) -m tests.bench quick $(if $(SAVE),--save) $(BENCH)
+
+bench-growth:  ## From 100,000 rows to 10 million, from 10 datasets to 1,000, and what a build costs (about 25 minutes)
+	@deploy/setup.sh venv bench
+	@$(PY) -m tests.bench growth $(BENCH)
 
 test:  ## Everything, end to end; sets up what it needs
 	@$(MAKE) --no-print-directory check
