@@ -14,7 +14,10 @@ _CURVES = {"rows": "Rows of a mart", "datasets": "Datasets"}
 _BUDGET_MB = 2147
 """``mem_limit`` of the backend in compose/base.yaml."""
 
-_BY_USER = "See that the mart is sorted by its user column, and raise API_RESIDENT_MEMORY above its size."
+_BY_USER = (
+    "Each query looks at the statistics of every row group: see that the mart is sorted by its user column, and raise "
+    "its row_group_size (tenfold for ten million rows)."
+)
 _OF_A_FILE = (
     "A file beyond API_RESIDENT_MEMORY is hashed at each start and switch, and until then users get the snapshot "
     "before: raise it above the marts' size, and mem_limit with it."
