@@ -31,8 +31,8 @@ class Settings(BaseSettings):
     duckdb_memory_limit: ByteSize = Field(
         default=ByteSize(1_000_000_000),
         gt=0,
-        description="memory of all DuckDB instances together, in equal parts: the current snapshot's, that of the one "
-        "before while it still answers, and those that are pinned",
+        description="memory that the queries of all DuckDB instances take together, in equal parts: the current "
+        "snapshot's, that of the one before while it still answers, those that are pinned, and the tables'",
     )
     concurrent_queries: int = Field(
         default=8, ge=1, description="requests for data at work at once, half for one caller"
@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     )
     resident_memory: ByteSize = Field(
         default=ByteSize(256_000_000), description="for verified copies of the marts; larger ones are read from disk"
+    )
+    table_memory: ByteSize = Field(
+        default=ByteSize(128_000_000), description="for marts as tables in memory, those asked for most; 0: none"
     )
     kept_answers: ByteSize = Field(
         default=ByteSize(64_000_000), description="memory for answers that are made once for each snapshot"
@@ -77,5 +80,10 @@ class Settings(BaseSettings):
 
     @property
     def instance_memory(self) -> int:
-        """Bytes of each DuckDB instance. A query that fits into one snapshot's fits into any."""
-        return self.duckdb_memory_limit // (self.pinned_snapshots + 2)
+        """Bytes for the queries of each DuckDB instance. What fits into one snapshot's fits into any."""
+        return self.duckdb_memory_limit // (self.pinned_snapshots + 2 + bool(self.table_memory))
+
+    @property
+    def tables_memory(self) -> int:
+        """Bytes of the instance with the tables: theirs, and those for its queries."""
+        return self.table_memory + self.instance_memory

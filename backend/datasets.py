@@ -33,7 +33,8 @@ class Dataset:
 
     ``relation`` is SQL for a FROM clause; ``position`` is a column of it that numbers the rows in the order the mart
     was written in, not among ``columns``. ``rows`` is None where nobody has counted them yet. ``scope`` is as in
-    ``backend.manifest.MartSpec``.
+    ``backend.manifest.MartSpec``. ``table`` says that ``relation`` is one of ``backend.duckdb.tables``, with a session
+    of its own.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Dataset:
     position: str
     rows: int | None = None
     scope: str = USER_COLUMN
+    table: bool = False
 
     @property
     def user_column(self) -> Column | None:

@@ -133,6 +133,8 @@ class _DatabaseCollector(Collector):
         yield GaugeMetricFamily(
             "analytics_resident_bytes", "Verified copies of marts in memory.", value=status.resident_bytes
         )
+        yield GaugeMetricFamily("analytics_tables", "Marts that are tables in memory.", value=status.tables)
+        yield GaugeMetricFamily("analytics_table_bytes", "Memory of those tables.", value=status.table_bytes)
         yield GaugeMetricFamily(
             "analytics_fallback_in_use", "1 while the DuckDB file is served.", value=status.fallback_in_use
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,9 +19,11 @@ import duckdb
 from backend import filepaths, tally
 from backend.config import Settings
 from backend.datasets import Dataset
+from backend.duckdb.engine import FATAL
 from backend.duckdb.file import DuckDBFile
 from backend.duckdb.generation import Generation
 from backend.duckdb.generations import Generations
+from backend.duckdb.tables import Session
 from backend.errors import NoSnapshot, SnapshotCorrupt, SnapshotGone
 from backend.snapshots import SnapshotStore
 
@@ -48,26 +50,41 @@ class State:
 
 @dataclass(frozen=True, kw_only=True)
 class Connection(State):
-    """A DuckDB session on one state of all marts.
+    """A DuckDB session on one state of all marts, and one on those of them that are tables in memory.
 
     ``immutable``: nothing on the disk can change what is read; else ask ``unchanged`` before believing it.
     """
 
     immutable: bool
     _cursor: duckdb.DuckDBPyConnection
+    _tables: Session | None = None
     _unchanged: Callable[[], bool] = lambda: True
+    _asked: Callable[[str], None] = lambda _: None
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """The session; it ends with the connection."""
+        """The session, which has every mart by its name; it ends with the connection."""
         return self._cursor
 
-    def execute(self, sql: str, params: Sequence[Any] | None = None) -> duckdb.DuckDBPyConnection:
-        """Run a statement with bound parameters (``?``). Raises duckdb.Error."""
-        return self._cursor.execute(sql, params)
+    def execute(
+        self, sql: str, params: Sequence[Any] | None = None, *, on: Dataset | None = None
+    ) -> duckdb.DuckDBPyConnection:
+        """Run a statement with bound parameters (``?``); ``on`` is the dataset it reads. Raises duckdb.Error."""
+        if on is not None:
+            self._asked(on.id)
+        if self._tables is None:
+            return self._cursor.execute(sql, params)
+        self._tables.used = on is not None and on.table
+        return (self._tables.cursor if self._tables.used else self._cursor).execute(sql, params)
 
     def interrupt(self) -> None:
         """End the statement that runs in this session, and in no other, from any thread: duckdb.InterruptException."""
+        if self._tables is not None:
+            self._tables.cursor.interrupt()
         self._cursor.interrupt()
+
+    def left_tables(self, error: Exception) -> bool:
+        """Whether what failed so failed on a table, so that the Parquet file is still to be asked."""
+        return self._tables is not None and self._tables.left(error)
 
     def unchanged(self) -> bool:
         """Whether all that was read so far is of that one state; asked after reading."""
@@ -86,6 +103,8 @@ class Status:
     generations_open: int
     snapshots_held: int
     resident_bytes: int
+    tables: int
+    table_bytes: int
     fallback_in_use: bool
     lock_retries: int
 
@@ -99,11 +118,12 @@ class Database:
         self._file_refresh: datetime | None = None  # set while the file is what was served last
 
     @contextmanager
-    def connection(self, snapshot: str | None = None) -> Iterator[Connection]:
+    def connection(self, snapshot: str | None = None, *, tables: bool = True) -> Iterator[Connection]:
         """A connection to that snapshot, else to the current one, else to the DuckDB file.
 
         Raises SnapshotGone for a snapshot that is not there, NoSnapshot when there is neither snapshot nor file,
         LockHeld while a build holds the file, SnapshotCorrupt or OSError when what is there can't be read.
+        Without ``tables`` all datasets are read from the files.
         """
         if self._generations is None:
             with self._on_file(snapshot) as connection:
@@ -112,13 +132,13 @@ class Database:
         with self._generations.lease(snapshot) as generation:
             if generation is not None:
                 self._file_refresh = None
-                try:
-                    with _session(self._generations, generation) as connection:
+                with _session(self._generations, generation, tables=tables) as connection:
+                    try:
                         yield connection
-                except (duckdb.FatalException, duckdb.InternalException):
-                    # After such an error DuckDB refuses every further query on the instance.
-                    self._generations.discard(generation)
-                    raise
+                    except FATAL as error:
+                        if not connection.left_tables(error):
+                            self._generations.discard(generation)
+                        raise
                 return
         with self._on_file(snapshot) as connection:
             yield connection
@@ -135,25 +155,32 @@ class Database:
             _hold=functools.partial(self._generations.hold, generation),
         )
 
-    def read(self, work: Callable[[Connection], T], snapshot: str | None = None) -> T:
+    def read(self, work: Callable[[Connection], T], snapshot: str | None = None, *, tables: bool = True) -> T:
         """What ``work`` makes of a connection, read whole. Raises as ``reading``."""
-        with self.reading(work, snapshot) as (_, result):
+        with self.reading(work, snapshot, tables=tables) as (_, result):
             return result
 
     @contextmanager
-    def reading(self, work: Callable[[Connection], T], snapshot: str | None = None) -> Iterator[tuple[Connection, T]]:
+    def reading(
+        self, work: Callable[[Connection], T], snapshot: str | None = None, *, tables: bool = True
+    ) -> Iterator[tuple[Connection, T]]:
         """A connection, and what ``work`` makes of it.
 
+        What fails on a table is asked again of the files: an answer, or an error, is that of the files in any case.
         Files that are not held in memory can change under the reader (a plain directory of somebody else's is
         replaced, a large mart is damaged): then ``work`` is done again, on what is there now. Whoever goes on reading
         afterwards asks ``unchanged`` again. Raises what ``connection`` and ``work`` raise.
         """
         for _ in range(_ATTEMPTS):
-            with self.connection(snapshot) as connection:
+            with self.connection(snapshot, tables=tables) as connection:
                 try:
                     result = work(connection)
-                except (duckdb.Error, OSError):
-                    if connection.unchanged():
+                except duckdb.InterruptException:
+                    raise
+                except (duckdb.Error, OSError) as error:
+                    if connection.left_tables(error):
+                        tables = False
+                    elif connection.unchanged():
                         raise
                     continue
                 if connection.unchanged():
@@ -172,7 +199,7 @@ class Database:
             connection.execute(f"SELECT * FROM {relations[0]} LIMIT 1").fetchall()  # noqa: S608 - quoted by us
             return connection
 
-        return self.read(work)
+        return self.read(work, tables=False)
 
     def status(self) -> Status:
         """What was served last, without opening anything."""
@@ -187,6 +214,8 @@ class Database:
             generations_open=generations.open_count if generations else 0,
             snapshots_held=len(generations.holds) if generations else 0,
             resident_bytes=generations.resident_bytes if generations else 0,
+            tables=generations.tables.count if generations else 0,
+            table_bytes=generations.tables.size if generations else 0,
             fallback_in_use=self._file_refresh is not None,
             lock_retries=self._file.lock_retries if self._file else 0,
         )
@@ -224,20 +253,24 @@ class Database:
 
 
 @contextmanager
-def _session(generations: Generations, generation: Generation) -> Iterator[Connection]:
-    cursor = generation.cursor()
-    try:
+def _session(generations: Generations, generation: Generation, *, tables: bool) -> Iterator[Connection]:
+    with ExitStack() as closing:
+        cursor = generation.cursor()
+        closing.callback(cursor.close)
+        session = generations.tables.session() if tables else None
+        if session is not None:
+            closing.callback(session.cursor.close)
         yield Connection(
             snapshot=generation.id,
             last_refresh=generation.created_at,
-            datasets=generation.datasets,
+            datasets=generation.datasets_on(session.tables) if session else generation.datasets,
             immutable=generation.resident,
             _cursor=cursor,
+            _tables=session,
             _unchanged=functools.partial(generations.unchanged, generation),
+            _asked=generations.tables.asked,
             _hold=functools.partial(generations.hold, generation),
         )
-    finally:
-        cursor.close()
 
 
 @functools.cache

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 
 import duckdb
 
 from backend.config import Settings
-from backend.datasets import Dataset, describe, numbered
-from backend.duckdb.engine import connect, lock_down
+from backend.datasets import Dataset, numbered
+from backend.duckdb.engine import columns_of, connect, lock_down
+from backend.duckdb.tables import Table
 from backend.duckdb.verified import InMemory, VerifiedFile, VerifiedFiles
-from backend.errors import SnapshotCorrupt
 from backend.manifest import Mart
 from backend.quoting import parquet_file, quoted
 from backend.snapshots import Snapshot
@@ -31,9 +33,10 @@ class Generation:
         self.last_used = time.monotonic()
         self._snapshot = snapshot
         self._files: dict[str, VerifiedFile] = {}
+        self._on_tables: tuple[Mapping[str, Table], dict[str, Dataset]] = ({}, {})
         with ExitStack() as closing:
             closing.callback(snapshot.close)
-            marts = snapshot.manifest.marts
+            self.marts = marts = snapshot.manifest.marts
             if snapshot.immutable:
                 for mart in marts.values():
                     self._files[mart.name] = files.take(snapshot.file(mart.name), mart.sha256, mart.bytes)
@@ -50,6 +53,21 @@ class Generation:
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A session of one's own on the instance."""
         return self._connection.cursor()
+
+    def datasets_on(self, tables: Mapping[str, Table]) -> dict[str, Dataset]:
+        """The datasets, of which those are tables whose files these were made of."""
+        known = self._on_tables
+        if known[0] is not tables:
+            found = ((name, tables.get(mart.sha256)) for name, mart in self.marts.items())
+            known = self._on_tables = (
+                tables,
+                {
+                    name: replace(self.datasets[name], relation=table.relation, position=table.position, table=True)
+                    for name, table in found
+                    if table is not None
+                },
+            )
+        return self.datasets | known[1]
 
     @property
     def resident(self) -> bool:
@@ -69,15 +87,7 @@ class Generation:
         path = self._files[mart.name].path if self.immutable else str(self._snapshot.file(mart.name))
         relation = parquet_file(path)
         self._connection.execute(f"CREATE VIEW {quoted(mart.name)} AS SELECT * FROM {relation}")  # noqa: S608 - our path
-        columns = describe(self._connection, relation, {c.name: c.description.strip() for c in mart.columns})
-        rows = self._connection.execute(f"SELECT count(*) FROM {relation}").fetchall()[0][0]  # noqa: S608 - our path
-        found = ([(column.name, str(column.sqltype)) for column in columns], rows)
-        declared = ([(column.name, column.type) for column in mart.columns], mart.rows)
-        if found != declared:
-            raise SnapshotCorrupt(
-                f"{self._snapshot.file(mart.name)} has (columns, rows) {found}, its manifest says {declared}",
-                hint="re-point with `make rollback-data SNAPSHOT=<id>`, or build a new snapshot",
-            )
+        columns = columns_of(self._connection, relation, mart, self._snapshot.file(mart.name))
         relation, position = numbered(relation, columns, "file_row_number")
         return Dataset(
             id=mart.name,
@@ -86,6 +96,6 @@ class Generation:
             columns=columns,
             relation=relation,
             position=position,
-            rows=rows,
+            rows=mart.rows,
             scope=mart.scope,
         )

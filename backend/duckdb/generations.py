@@ -20,6 +20,7 @@ from backend.config import Settings
 from backend.duckdb.generation import Generation
 from backend.duckdb.holds import Holds
 from backend.duckdb.scrub import Scrubber
+from backend.duckdb.tables import Tables
 from backend.duckdb.verified import VerifiedFiles
 from backend.errors import BundleError, SnapshotCorrupt, SnapshotGone
 from backend.snapshots import SnapshotStore
@@ -41,6 +42,7 @@ class Generations:
         self.switches = 0
         self._settings = settings
         self._files = VerifiedFiles(settings.resident_memory)
+        self.tables = Tables(self._files, settings)
         self._lock = threading.Lock()  # guards all below, held for moments
         self._opening = threading.Lock()  # held while a snapshot is opened
         self._current: Generation | None = None
@@ -162,6 +164,7 @@ class Generations:
             self._pinned.clear()
             self._current = None
         self._retire(retired)
+        self.tables.close()
 
     # --- the current one -----------------------------------------------------------------------------------------
 
@@ -264,6 +267,7 @@ class Generations:
             self.switches += self._served_id not in {None, generation.id}
             self._served_id = generation.id
             self._damage = None
+        self.tables.serve(list(generation.marts.values()))
         if old is not None and old is not generation:
             self._retire([old])
 
@@ -336,7 +340,7 @@ class Generations:
                 if unused:
                     self._open.discard(generation)
             if unused:
-                generation.close()
+                self._end(generation)
 
     def _release(self, generation: Generation, *, retire: bool = False) -> None:
         with self._lock:
@@ -346,4 +350,8 @@ class Generations:
             if last:
                 self._open.discard(generation)
         if last:
-            generation.close()
+            self._end(generation)
+
+    def _end(self, generation: Generation) -> None:
+        generation.close()
+        self.tables.look()

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import threading
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
@@ -34,8 +35,10 @@ class VerifiedFile(Protocol):
 class InMemory:
     """A sealed copy, shared by all generations that have it. ``users`` belongs to the lock of VerifiedFiles."""
 
+    DIRECTORY = "/proc/self/fd/"
+
     def __init__(self, descriptor: int, size: int) -> None:
-        self.path = f"/proc/self/fd/{descriptor}"
+        self.path = f"{self.DIRECTORY}{descriptor}"
         self.size = size
         self.users = 0
         self._descriptor = descriptor
@@ -103,6 +106,18 @@ class VerifiedFiles:
             copy.users = 1
             self._in_memory[sha256] = copy
         return copy
+
+    def in_memory(self) -> AbstractSet[str]:
+        """SHA-256 of each that is in memory."""
+        with self._lock:
+            return set(self._in_memory)
+
+    def borrow(self, sha256: str) -> InMemory | None:
+        """One that is in memory, to be given back with ``release``; None where nobody has it any more."""
+        with self._lock:
+            if known := self._in_memory.get(sha256):
+                known.users += 1
+            return known
 
     def release(self, file: VerifiedFile) -> None:
         """Give a file back; the last one to do so frees its memory."""

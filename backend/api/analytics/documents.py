@@ -31,7 +31,7 @@ def rows(connection: Connection, query: Query, caller: Principal) -> tuple[bytes
 
 
 def _found(connection: Connection, query: Query, caller: Principal) -> pa.ChunkedArray:
-    return connection.execute(*sql.documents(query, caller)).to_arrow_table().column(0)
+    return connection.execute(*sql.documents(query, caller), on=query.dataset).to_arrow_table().column(0)
 
 
 def _side_by_side(parts: list[pa.ChunkedArray]) -> pa.ChunkedArray:

@@ -190,7 +190,7 @@ async def query_dataset(request: HttpRequest, dataset_id: DatasetId, caller: Cal
         query = _query(connection, asked, request.app.state.settings)
         result = _result(request, connection, asked, query, caller)
         if _wants_count(request):
-            ((total,),) = connection.execute(*sql.total(query, caller)).fetchall()
+            ((total,),) = connection.execute(*sql.total(query, caller), on=query.dataset).fetchall()
             answer.headers.update(_counted(query, total, on_page=result["row_count"]))
         return result
 
@@ -249,9 +249,9 @@ def _dataset(connection: Connection, dataset_id: str) -> Dataset:
 
 def _described(connection: Connection, datasets: Sequence[Dataset], caller: Principal) -> list[dict[str, Any]]:
     known = {d.id: d.rows for d in datasets if d.rows is not None and (caller.all_rows or d.user_column is None)}
-    uncounted = [dataset for dataset in datasets if dataset.id not in known]
-    if uncounted:
-        known.update(connection.execute(*sql.counts(uncounted, caller)).fetchall())
+    for dataset in datasets:
+        if dataset.id not in known:
+            ((known[dataset.id],),) = connection.execute(*sql.count(dataset, caller), on=dataset).fetchall()
     return [
         {
             "id": dataset.id,
@@ -302,7 +302,7 @@ def _export(request: HttpRequest, asked: Request, caller: Principal, format_: Fo
 
     def work(connection: Connection) -> Iterator[bytes]:
         query = _query(connection, asked, limits)
-        ((total,),) = connection.execute(*sql.total(query, caller)).fetchall()
+        ((total,),) = connection.execute(*sql.total(query, caller), on=query.dataset).fetchall()
         count = max(0, min(query.limit, total - query.offset))
         answer.headers["X-Row-Count"] = str(count)
         name = f"{query.dataset.id}_{connection.snapshot or f'{connection.last_refresh:%Y%m%dT%H%M%S}'}.{format_.name}"
@@ -315,7 +315,8 @@ def _export(request: HttpRequest, asked: Request, caller: Principal, format_: Fo
             path = quote(request.url.path)  # which is decoded here
             answer.headers["Link"] = f'<{path}?cursor={cursor}&format={format_.name}>; rel="next"'
         statement, before = sql.scan(query, caller, format_.shape)
-        return format_.write(connection.execute(*statement).to_arrow_reader(BATCH_ROWS), before, count)
+        reader = connection.execute(*statement, on=query.dataset).to_arrow_reader(BATCH_ROWS)
+        return format_.write(reader, before, count)
 
     answer = Export(
         request,
