@@ -6,6 +6,7 @@ or fails on it, is asked of the Parquet file. Why: ``deploy/decisions/0022-marts
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import time
@@ -78,6 +79,7 @@ class Tables:
         self._thread = threading.Thread(target=self._run, name="tables", daemon=True)
         if settings.table_memory:
             self._thread.start()
+            atexit.register(self.close)  # an interpreter that ends while DuckDB works on a thread is aborted
 
     @property
     def count(self) -> int:
@@ -129,6 +131,7 @@ class Tables:
 
     def close(self) -> None:
         """Drop all; a table that is being made is waited for."""
+        atexit.unregister(self.close)
         self._closed = True
         self.look()
         if self._thread.is_alive():
@@ -243,6 +246,7 @@ def _table(instance: duckdb.DuckDBPyConnection, mart: Mart, file: InMemory) -> T
         before = _held(cursor)
         cursor.execute(f"ATTACH ':memory:' AS {quoted(mart.sha256)} (COMPRESS)")
         cursor.execute(f"CREATE TABLE {relation} AS SELECT * FROM {parquet_file(file.path)}")  # noqa: S608 - our path
+        cursor.execute(f"CHECKPOINT {quoted(mart.sha256)}")  # which is what compresses it
         columns = columns_of(cursor, relation, mart, Path(file.path))
         relation, position = numbered(relation, columns, "rowid")
         return Table(relation, position, max(0, _held(cursor) - before))

@@ -105,9 +105,19 @@ def _arrow(schema: pa.Schema, batches: Batches) -> Iterator[bytes]:
     pieces = Pieces()
     with pa.ipc.new_stream(pieces, schema) as writer:
         for batch in batches:
-            writer.write_batch(batch)
+            writer.write_batch(_blanked(batch))
             yield pieces.take()
     yield pieces.take()
+
+
+def _blanked(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with nothing where it is null: DuckDB leaves there what was in its memory before, whosever it was."""
+    rows = pa.array(range(batch.num_rows), pa.int32())
+    columns = [
+        column.take(rows) if column.null_count or pa.types.is_nested(column.type) else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
 def _parquet(schema: pa.Schema, batches: Batches) -> Iterator[bytes]:

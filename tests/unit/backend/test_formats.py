@@ -375,3 +375,27 @@ def test_csv_tells_nothing_from_empty(ledger):
     _, api = ledger
     text = api.get("/api/analytics/datasets/ledger/query?select=note,amount&format=csv").text
     assert text == 'note,amount\r\n"a, ""b""\r\nü",12345678901234.5678\r\n"",0.1000\r\n,\r\n'
+
+
+def test_where_an_arrow_stream_is_null_there_is_nothing(tmp_path):
+    """Neither what was in the memory before, nor rows of others, which are read to be left out."""
+    store = SnapshotStore(tmp_path)
+    columns = {
+        "user_id": "i % 50",
+        "number": "CASE WHEN i % 3 > 0 THEN i END",
+        "numbers": "CASE WHEN i % 3 > 0 THEN [i] END",
+    }
+    select = ", ".join(f"{value} AS {name}" for name, value in columns.items())
+    with duckdb.connect() as connection, store.build("run", holder="test", wait=30) as build:
+        path = f"{build.path}/nulls.parquet"
+        connection.execute(f"COPY (SELECT {select} FROM range(20000) t(i)) TO '{path}' (ROW_GROUP_SIZE 2048)")
+        kinds = [("user_id", "BIGINT"), ("number", "BIGINT"), ("numbers", "BIGINT[]")]
+        build.publish([MartSpec("nulls", "", "", tuple(Column(*kind) for kind in kinds))])
+    client, _ = open_api(parquet_dir=store.root)
+    with client:
+        answer = client.get("/api/analytics/datasets/nulls/query?format=arrow", headers=bearer(7))
+    for batch in pa.ipc.open_stream(answer.content):
+        number = batch.column("number")
+        stored = pa.Array.from_buffers(pa.int64(), len(number), [None, number.buffers()[1]])
+        hidden = {value for value, shown in zip(stored.to_pylist(), number.to_pylist(), strict=True) if shown is None}
+        assert hidden == {0}

@@ -117,7 +117,7 @@ def test_whoever_waits_too_long_is_told_that_nothing_was_begun(store, monkeypatc
 
 
 def test_all_instances_together_keep_to_the_memory_of_the_process(store):
-    settings = Settings(duckdb_memory_limit="400MB", pinned_snapshots=2)
+    settings = Settings(duckdb_memory_limit="400MB", pinned_snapshots=2, table_memory=0)
     database = Database(settings, parquet_dir=store.root, duckdb_path=None)
     ids = [store.current_id(), *(publish(store, number).id for number in (2, 3, 4))]
 
