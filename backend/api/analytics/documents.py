@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from struct import pack
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +14,14 @@ from backend.auth import Principal
 from backend.duckdb.client import Connection
 
 _COLUMNS_AT_ONCE = 100
+
+
+def _int32(*values: int) -> pa.Int32Array:
+    """Made of bytes: to make an array or a scalar of Python's values, pyarrow imports pandas where there is one."""
+    return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(pack(f"={len(values)}i", *values))])
+
+
+_COMMA = pa.StringArray.from_buffers(1, _int32(0, 1).buffers()[1], pa.py_buffer(b","))[0]
 
 
 def rows(connection: Connection, query: Query, caller: Principal) -> tuple[bytes, int]:
@@ -40,5 +49,5 @@ def _side_by_side(parts: list[pa.ChunkedArray]) -> pa.ChunkedArray:
 
 
 def _joined(documents: pa.ChunkedArray) -> bytes:
-    chunks = [pa.ListArray.from_arrays([0, len(chunk)], chunk) for chunk in documents.chunks if len(chunk)]
-    return b",".join(pc.binary_join(chunk, ",")[0].as_buffer() for chunk in chunks)
+    chunks = [pa.ListArray.from_arrays(_int32(0, len(chunk)), chunk) for chunk in documents.chunks if len(chunk)]
+    return b",".join(pc.binary_join(chunk, _COMMA)[0].as_buffer() for chunk in chunks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ Batches = Iterator[pa.RecordBatch]
 
 BATCH_ROWS = 32_768
 """Rows that are in memory at once, some ten MB; also those of a row group of Parquet."""
+
+_ROWS = pa.Array.from_buffers(pa.int32(), BATCH_ROWS, [None, pa.py_buffer(array("i", range(BATCH_ROWS)))])
 
 # What Arrow and Parquet, or their readers, have no exact type for.
 _COLUMNAR = {
@@ -112,7 +115,7 @@ def _arrow(schema: pa.Schema, batches: Batches) -> Iterator[bytes]:
 
 def _blanked(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The batch with nothing where it is null: DuckDB leaves there what was in its memory before, whosever it was."""
-    rows = pa.array(range(batch.num_rows), pa.int32())
+    rows = _ROWS.slice(0, batch.num_rows)
     columns = [
         column.take(rows) if column.null_count or pa.types.is_nested(column.type) else column
         for column in batch.columns
