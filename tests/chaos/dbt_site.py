@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import duckdb
+from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
 
 from backend.filepaths import REPO_ROOT
 from deploy.source.generate import generate
@@ -112,7 +113,11 @@ class DbtSite:
         assert says in output, f"expected {says!r}:\n{output[-1500:]}"
         return Ended("build failed", output[output.index(says) :][:300])
 
+    @retry(
+        retry=retry_if_exception_message(match=".*Could not set lock"), stop=stop_after_delay(60), wait=wait_fixed(0.1)
+    )
     def alter(self, sql: str) -> None:
+        """Change the source; a dbt whose parent was killed may have it open for a while."""
         with duckdb.connect(str(self.source)) as connection:
             connection.execute(sql)
 
