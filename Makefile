@@ -36,7 +36,8 @@ STORE = $(if $(shell $(COMPOSE) ps -q dagster-daemon 2>/dev/null),$(COMPOSE) exe
 ROLLOUT = $(if $(COMPOSE_FILE),COMPOSE_FILE='$(COMPOSE_FILE)') $(PY) -m deploy.rollout
 
 # They keep two cores busy by themselves.
-ROLLOUT_TESTS := tests/e2e/test_rollout.py tests/e2e/test_rollout_faults.py
+# Tests that want the machine for themselves: they measure, or read all images, while the engine answers nobody's DNS.
+ALONE := tests/e2e/test_images.py tests/e2e/test_rollout.py tests/e2e/test_rollout_faults.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dbt marts token up start down logs ps clean snapshots rollback-data preflight verify promote rollback status finalize setup secrets images bundle locks fmt check test unit e2e soak chaos bench bench-quick bench-growth
@@ -149,8 +150,8 @@ unit:  ## Tests without containers
 e2e:  ## Tests in a browser, and against real containers
 	@deploy/setup.sh
 	@deploy/setup.sh browser wrk
-	@set -a && . .cache/images.env && $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/page tests/e2e tests/chaos/e2e tests/bench $(ROLLOUT_TESTS:%=--ignore %)
-	@set -a && . .cache/images.env && $(PY) -m pytest $(ROLLOUT_TESTS)
+	@set -a && . .cache/images.env && $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/page tests/e2e tests/chaos/e2e tests/bench $(ALONE:%=--ignore %)
+	@set -a && . .cache/images.env && $(PY) -m pytest $(ALONE)
 
 soak:  ## Readers, PACE=0.01 seconds between reads, against builds and rollbacks for MINUTES=10, with a report
 	@deploy/setup.sh

@@ -44,10 +44,10 @@ class Build:
         return self.process.wait(BUILD_SECONDS), self.output.read_text(errors="replace")
 
     def dbt(self) -> int | None:
-        """Process id of the dbt that builds the marts, not of the one that parses the project before."""
+        """Process id of the dbt that builds the marts: not of one that parses the project, nor a fork of its parent."""
         for path in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
             with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
-                if b"\0build\0" in Path(f"/proc/{path}/cmdline").read_bytes():
+                if b"dbt.cli.main\0build\0" in Path(f"/proc/{path}/cmdline").read_bytes():
                     return int(path)
         return None
 

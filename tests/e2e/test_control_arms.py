@@ -344,7 +344,7 @@ def test_the_shared_file_of_phase_0_is_caught(start_stack):
     stack = start_stack(0)
     # Few and slow clients: more of them would lock the build out, and nothing would ever be written.
     with Readers(target(stack), clients=2, pace=1) as readers:
-        for _ in range(4):
+        for _ in range(12):  # a read at the wrong moment ends a build before it has locked anything
             run_id = stack.launch()
             wait_for(lambda: readers.findings.failed or ended(stack, run_id), "a failed read", seconds=RUN_SECONDS)  # noqa: B023
             if readers.findings.failed:

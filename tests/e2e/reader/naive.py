@@ -45,8 +45,12 @@ class Naive:
 
     def read(self, work: Callable[[Connection], Any], _snapshot: str | None = None) -> Any:
         with self._connect() as connection:
+
+            def execute(sql: str, params: list[Any] | None = None, *, on: Dataset) -> duckdb.DuckDBPyConnection:
+                return connection.execute(sql, params)
+
             try:
-                return work(Connection(self._datasets, connection.execute))
+                return work(Connection(self._datasets, execute))
             except duckdb.Error as error:
                 self.errors.append(error)
                 raise
