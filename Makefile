@@ -35,8 +35,7 @@ STORE = $(if $(shell $(COMPOSE) ps -q dagster-daemon 2>/dev/null),$(COMPOSE) exe
 # Under the overlays of .env, if it names some; of the phases the rollout takes the one it needs.
 ROLLOUT = $(if $(COMPOSE_FILE),COMPOSE_FILE='$(COMPOSE_FILE)') $(PY) -m deploy.rollout
 
-# They keep two cores busy by themselves.
-# Tests that want the machine for themselves: they measure, or read all images, while the engine answers nobody's DNS.
+# Tests that want the machine for themselves: they keep two cores busy, or the engine, which reads all images.
 ALONE := tests/e2e/test_images.py tests/e2e/test_rollout.py tests/e2e/test_rollout_faults.py
 
 .DEFAULT_GOAL := help

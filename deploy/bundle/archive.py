@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import tarfile
 from pathlib import Path
 
+from backend.checksum import file_sha256
 from deploy.bundle.contents import Contents
 
 SUMS = "SHA256SUMS"
@@ -21,23 +21,18 @@ def write(directory: Path, contents: Contents) -> Path:
     sums = directory / f".{contents.name}.sums"
     try:
         sums.write_text(
-            "".join(f"{_sha256(path)}  {name}\n" for name, path in sorted(contents.files.items())), encoding="utf-8"
+            "".join(f"{file_sha256(path)}  {name}\n" for name, path in sorted(contents.files.items())), encoding="utf-8"
         )
         with tarfile.open(partial, "w") as tar:
             for name, path in sorted({**contents.files, SUMS: sums}.items()):
                 tar.add(path, f"{contents.name}/{name}", recursive=False, filter=_nobodys)
-        checksum = f"{_sha256(partial)}  {archive.name}\n"
+        checksum = f"{file_sha256(partial)}  {archive.name}\n"
         partial.rename(archive)
         archive.with_suffix(".tar.sha256").write_text(checksum, encoding="utf-8")
     finally:
         sums.unlink(missing_ok=True)
         partial.unlink(missing_ok=True)
     return archive
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:

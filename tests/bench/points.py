@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 from tests.bench.figures import Spread
+from tests.bench.results import Written
 
 At = int | str
 
@@ -24,7 +25,7 @@ class Point:
 
 
 @dataclass
-class Growth:
+class Growth(Written):
     """All points of a run, those of one figure and place in the order of the rounds."""
 
     environment: dict[str, str]
@@ -60,11 +61,6 @@ class Growth:
     def _values(self, curve: str, figure: str, at: At) -> list[float]:
         wanted = (curve, figure, at)
         return [point.value for point in self.points if (point.curve, point.figure, point.at) == wanted]
-
-    def write(self, path: Path) -> None:
-        """As JSON."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Growth:

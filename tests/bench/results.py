@@ -29,8 +29,17 @@ class Cell:
 Value = Callable[[Cell], float]
 
 
+class Written:
+    """Records of one kind of run, a dataclass, as they lie in a file."""
+
+    def write(self, path: Path) -> None:
+        """As JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+
+
 @dataclass
-class Results:
+class Results(Written):
     """All cells of a run; ``environment`` says where and when, ``building`` is what a build beside it did."""
 
     environment: dict[str, str]
@@ -64,11 +73,6 @@ class Results:
     def connections(self) -> Sequence[int]:
         """Numbers of connections, ascending."""
         return sorted({cell.connections for cell in self.cells})
-
-    def write(self, path: Path) -> None:
-        """As JSON."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Results:

@@ -22,7 +22,8 @@ SMALL = ("--rounds", "1", "--seconds", "1", "--scale", "0.02")
 
 
 def bench(*arguments, temporary, **options):
-    command = [sys.executable, "-m", "tests.bench", *arguments]
+    # Of a job in the background, children ignore Ctrl-C: this one must not, whatever started the tests.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "tests.bench", *arguments]
     return subprocess.Popen(
         command,
         cwd=REPO_ROOT,

@@ -23,17 +23,22 @@ MANY = "/api/analytics/query"
 OF_THE_REQUEST = {"x-request-id", "traceparent"}
 
 
+def noted(monkeypatch, module, name):
+    """What the module's function is called with from now on."""
+    calls, function = [], getattr(module, name)
+
+    def noting(*arguments):
+        calls.append(arguments)
+        return function(*arguments)
+
+    monkeypatch.setattr(module, name, noting)
+    return calls
+
+
 @pytest.fixture
 def asked(monkeypatch):
     """The queries of rows that were made so far."""
-    made, documents = [], sql.documents
-
-    def counted(*query):
-        made.append(query)
-        return documents(*query)
-
-    monkeypatch.setattr(sql, "documents", counted)
-    return made
+    return noted(monkeypatch, sql, "documents")
 
 
 def shown(response, *, without=()):
@@ -155,14 +160,7 @@ ASKED = [
 @pytest.fixture
 def read(monkeypatch):
     """The requests whose parameters were read so far."""
-    found, read_request = [], endpoints.read_request
-
-    def counted(*asked):
-        found.append(asked)
-        return read_request(*asked)
-
-    monkeypatch.setattr(endpoints, "read_request", counted)
-    return found
+    return noted(monkeypatch, endpoints, "read_request")
 
 
 @pytest.mark.parametrize("request_", ASKED, ids=["GET", "POST"])
