@@ -35,8 +35,8 @@ STORE = $(if $(shell $(COMPOSE) ps -q dagster-daemon 2>/dev/null),$(COMPOSE) exe
 # Under the overlays of .env, if it names some; of the phases the rollout takes the one it needs.
 ROLLOUT = $(if $(COMPOSE_FILE),COMPOSE_FILE='$(COMPOSE_FILE)') $(PY) -m deploy.rollout
 
-# Tests that want the machine for themselves: they keep two cores busy, or the engine, which reads all images.
-ALONE := tests/e2e/test_images.py tests/e2e/test_rollout.py tests/e2e/test_rollout_faults.py
+# Tests that want the machine for themselves: they keep two cores busy, or read and write all images.
+ALONE := tests/e2e/test_images.py tests/e2e/test_bundle.py tests/e2e/test_rollout.py tests/e2e/test_rollout_faults.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dbt marts token up start down logs ps clean snapshots rollback-data preflight verify promote rollback status finalize setup secrets images bundle locks fmt check test unit e2e soak chaos bench bench-quick bench-growth
