@@ -73,6 +73,23 @@ class Snapshot:
                 hint="re-point with `make rollback-data SNAPSHOT=<id>`, or build a new snapshot",
             )
 
+    def restore_state(self, directory: Path) -> bool:
+        """Copy what its build left for the next one into ``directory``; False when there is nothing.
+
+        Raises SnapshotCorrupt when it is not what was published.
+        """
+        for name, sha256 in self.manifest.state.items():
+            source, target = self.path / _STATE / name, directory / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_file():
+                shutil.copyfile(source, target)
+            if not target.is_file() or file_sha256(target) != sha256:
+                raise SnapshotCorrupt(
+                    f"{source}, which incremental models and snapshots go on from, is not what was published",
+                    hint="`make rollback-data SNAPSHOT=<id>` to one that is whole, then build again",
+                )
+        return bool(self.manifest.state)
+
     def close(self) -> None:
         """Let go of the snapshot: retention may delete it from now on."""
         if self._lock is not None:
@@ -132,17 +149,7 @@ class Build:
         if self.parent is None or not self.parent.state:
             return False
         with self._store.open(self.parent.id) as parent:
-            for name, sha256 in self.parent.state.items():
-                source, target = parent.path / _STATE / name, self.workspace / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if source.is_file():
-                    shutil.copyfile(source, target)
-                if not target.is_file() or file_sha256(target) != sha256:
-                    raise SnapshotCorrupt(
-                        f"{source}, which incremental models and snapshots go on from, is not what was published",
-                        hint="`make rollback-data SNAPSHOT=<id>` to one that is whole, then build again",
-                    )
-        return True
+            return parent.restore_state(self.workspace)
 
     def publish(
         self,

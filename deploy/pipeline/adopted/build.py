@@ -11,7 +11,7 @@ import duckdb
 from backend.manifest import Manifest
 from backend.snapshots import Build
 from deploy.pipeline.adopted.dbt import AdoptedDbt
-from deploy.pipeline.adopted.profile import copy_database, external_root
+from deploy.pipeline.adopted.profile import Profile, copy_database, external_root
 from deploy.pipeline.adopted.project import AdoptedProject
 from deploy.pipeline.dbt import check
 from deploy.pipeline.outcome import Outcome
@@ -25,7 +25,7 @@ def build_adopted(project: AdoptedProject, build: Build, outcome: Outcome, selec
     project.check_locations(build.workspace.parent)
     external_root(build.workspace).mkdir(parents=True)
     file = build.workspace / project.profile.file_name
-    whole = not _restored(project, build, file) or select is None
+    whole = not restore(project.profile, file, left=build.restore_state()) or select is None
     parts = None if whole else _parts(project, build, set(select or ()), file)
     outcome.built = [name for name in project.relations if parts is None or name in parts.marts]
     build.link([name for name in project.relations if name not in outcome.built])
@@ -45,14 +45,17 @@ def build_adopted(project: AdoptedProject, build: Build, outcome: Outcome, selec
     return build.publish(project.specs(build.path), written=written, state=_left(build.workspace, file))
 
 
-def _restored(project: AdoptedProject, build: Build, file: Path) -> bool:
-    """Make ``file`` what the last build left, at first what the project has; whether a part can be built in it."""
-    if build.restore_state():
-        (left,) = (path for path in build.workspace.iterdir() if path.is_file())
-        left.rename(file)
+def restore(profile: Profile, file: Path, *, left: bool) -> bool:
+    """Make ``file`` what the last build left, at first what the project has; whether a part can be built in it.
+
+    ``left`` says that the last build's state is in the directory already. Raises ConfigError.
+    """
+    if left:
+        (found,) = (path for path in file.parent.iterdir() if path.is_file())
+        found.rename(file)
         # Views name the database that they are in, which is called after its file.
-        return left == file
-    own = project.profile.database
+        return found == file
+    own = profile.database
     if own and own.is_file():
         copy_database(own, file)
     return False

@@ -6,7 +6,7 @@ import duckdb
 import pytest
 
 from backend.snapshots import SnapshotStore
-from deploy.pipeline.adopted.build import _restored
+from deploy.pipeline.adopted.build import restore
 
 
 @pytest.fixture
@@ -16,10 +16,10 @@ def begin(tmp_path):
     own = tmp_path / "own.duckdb"
 
     def build(name):
-        project = SimpleNamespace(profile=SimpleNamespace(database=own))
+        profile = SimpleNamespace(database=own)
         with store.build("run", holder="test") as build:
             file = build.workspace / name
-            possible = _restored(project, build, file)
+            possible = restore(profile, file, left=build.restore_state())
             with duckdb.connect(str(file)) as connection:
                 connection.execute("CREATE TABLE IF NOT EXISTS history AS SELECT 0 AS n")
                 rows = connection.execute("SELECT count(*) FROM history").fetchall()[0][0]
