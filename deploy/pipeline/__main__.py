@@ -93,7 +93,6 @@ def verify(_: argparse.Namespace) -> None:
     """Compare the old way with the new one, for all users; a JSON report. 0: equal, 1: different, 2: unknown."""
     from deploy.pipeline.parity.verify import verify  # noqa: PLC0415
 
-    _of_the_example_only("verify")
     # As an exception, so that what is temporary is removed.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     report = verify()
@@ -102,11 +101,18 @@ def verify(_: argparse.Namespace) -> None:
 
 
 def check_source(_: argparse.Namespace) -> None:
-    """Prove that the build's role can read every table of the source, and write to none."""
+    """Prove that the build's role can read every table of the source, and write to none.
+
+    Of a project of your own: that its profile connects, and what it attaches has the project's sources.
+    """
+    if root := filepaths.adopted_project_dir():
+        from deploy.pipeline.adopted import source  # noqa: PLC0415
+
+        _say(source.check_source(root))
+        return
     from deploy.pipeline.project import DbtProject  # noqa: PLC0415
     from deploy.pipeline.source import check_source  # noqa: PLC0415
 
-    _of_the_example_only("check-source")
     parsed = filepaths.dbt_target_dir() / "manifest.json"  # the image has one: parsing takes longer than all else
     project = DbtProject.read(parsed) if parsed.is_file() else _project(stdout=2)
     _say(check_source(project.source_tables))
@@ -126,14 +132,6 @@ def _arguments() -> argparse.Namespace:
         if command is take_over:
             added.add_argument("--source", required=True, type=Path, metavar="DIR", help="root of the other store")
     return parser.parse_args()
-
-
-def _of_the_example_only(command: str) -> None:
-    if root := filepaths.adopted_project_dir():
-        raise ConfigError(
-            f"{command} knows the example's source, not that of {root}",
-            hint="it is for what DBT_PROJECT_DIR is not set for",
-        )
 
 
 @contextmanager

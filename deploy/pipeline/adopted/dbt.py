@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from backend import filepaths
 from backend.audit import Written
@@ -21,7 +22,8 @@ from deploy.pipeline.dbt import Dbt
 class AdoptedDbt(Dbt):
     """dbt on the project in ``root``, which itself writes below ``workspace`` and ``target`` only.
 
-    Once every model and test of a build has passed, ``relations`` are written into the directory ``marts``.
+    Once every model and test of a build has passed, ``relations`` are written into the directory ``marts``, and copied
+    into the DuckDB file ``tables`` if that is asked for.
     """
 
     root: Path = field(kw_only=True)
@@ -29,26 +31,37 @@ class AdoptedDbt(Dbt):
     workspace: Path = field(kw_only=True)
     marts: Path | None = field(default=None, kw_only=True)
     relations: Sequence[Relation] = field(default=(), kw_only=True)
+    tables: Path | None = field(default=None, kw_only=True)
 
     def selected(self, selector: str) -> list[str]:
         """Unique ids of the models, seeds and snapshots that the selector gives. Raises BuildFailed."""
-        listed = self.target / "listed"
-        listed.parent.mkdir(parents=True, exist_ok=True)
-        with listed.open("wb") as output:
-            kinds = [word for kind in ("model", "seed", "snapshot") for word in ("--resource-type", kind)]
-            format_ = ("--quiet", "--output", "json", "--output-keys", "unique_id")
-            itself = replace(self, stdout=output.fileno())
-            itself._check("ls", "--select", selector, *kinds, *format_)  # noqa: SLF001
-        lines = listed.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line)["unique_id"] for line in lines if line.startswith("{")]
+        kinds = [word for kind in ("model", "seed", "snapshot") for word in ("--resource-type", kind)]
+        listed = self._said("ls", "--select", selector, *kinds, "--output", "json", "--output-keys", "unique_id")
+        return [json.loads(line)["unique_id"] for line in listed.splitlines() if line.startswith("{")]
+
+    def show(self, sql: str) -> list[dict[str, Any]]:
+        """The rows of a query on dbt's connection, which no hook has changed yet. Raises BuildFailed."""
+        said = self._said("show", "--inline", sql, "--limit", "-1", "--output", "json")
+        answer, _ = json.JSONDecoder().raw_decode(said, said.index("{"))
+        rows: list[dict[str, Any]] = answer["show"]
+        return rows
 
     def written(self) -> dict[str, Written]:
         """What the export of the last build wrote, by mart. Raises BuildFailed when it failed."""
         return self._plan().written()
 
+    def _said(self, *args: str) -> str:
+        """What dbt prints, and nothing but the answer. Raises BuildFailed."""
+        file = self.target / "said"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("wb") as output:
+            replace(self, stdout=output.fileno())._check(*args, "--quiet")  # noqa: SLF001 - itself
+        return file.read_text(encoding="utf-8")
+
     def _plan(self, *args: str) -> Plan:
         directory = self.marts or self.target
-        return Plan(args, self.relations, directory, external_root(self.workspace), self.target / "written.json")
+        own, result = external_root(self.workspace), self.target / "written.json"
+        return Plan(args, self.relations, directory, own, result, self.tables)
 
     def _run(self, *args: str) -> int:
         self.target.mkdir(parents=True, exist_ok=True)

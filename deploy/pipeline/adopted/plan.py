@@ -17,7 +17,8 @@ from deploy.pipeline.adopted.export import Relation
 class Plan:
     """What to do, as a JSON file: which arguments dbt gets, which marts are then written where.
 
-    ``result`` is the file for what was written, or for what went wrong with the export.
+    ``result`` is the file for what was written, or for what went wrong with the export. ``tables``, where there is one,
+    is a DuckDB file that gets a copy of each mart.
     """
 
     dbt: Sequence[str]
@@ -25,6 +26,7 @@ class Plan:
     directory: Path
     own: Path
     result: Path
+    tables: Path | None
 
     def write(self, file: Path) -> None:
         """Write it into ``file``."""
@@ -35,9 +37,12 @@ class Plan:
         """The plan in ``file``."""
         data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return cls(
-            data["dbt"],
-            [Relation(**relation) for relation in data["relations"]],
-            *(Path(data[name]) for name in ("directory", "own", "result")),
+            dbt=data["dbt"],
+            relations=[Relation(**relation) for relation in data["relations"]],
+            directory=Path(data["directory"]),
+            own=Path(data["own"]),
+            result=Path(data["result"]),
+            tables=Path(data["tables"]) if data["tables"] else None,
         )
 
     def written(self) -> dict[str, Written]:

@@ -146,17 +146,19 @@ class AdoptedProject:
 
 
 @contextmanager
-def parsed_project(root: Path, stdout: int | None = None) -> Iterator[AdoptedProject]:
+def parsed_project(root: Path, stdout: int | None = None, workspace: Path | None = None) -> Iterator[AdoptedProject]:
     """The project, parsed; what dbt makes of it is gone after the block.
 
+    ``workspace`` is where it will be built, None where builds of the store are. dbt's output goes to ``stdout``.
     Raises ConfigError where it has no profile to build with, BuildFailed when dbt can't parse it.
     """
     with ExitStack() as stack:
         parsed = Path(stack.enter_context(TemporaryDirectory(prefix="dbt-parse-")))
         profile = read_profile(root)
         # Parsing writes nothing there; with another profile than now, the build would have to parse again.
-        store = filepaths.parquet_dir()
-        workspace = SnapshotStore(store).workspace if store else parsed
+        if workspace is None:
+            store = filepaths.parquet_dir()
+            workspace = SnapshotStore(store).workspace if store else parsed
         dbt = AdoptedDbt(parsed, {}, stdout=stdout, root=root, profile=profile, workspace=workspace)
         selector = os.environ.get("MART_SELECTOR", "").strip()
         selected = dbt.selected(selector) if selector else []

@@ -12,12 +12,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import duckdb
 from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.cli.main import dbtRunner
 
+from backend.audit import Written
 from backend.errors import BuildFailed
 from deploy.pipeline.adopted.export import Export
 from deploy.pipeline.adopted.plan import Plan
+from deploy.pipeline.adopted.tables import close_copies, copy_marts
 
 
 def main(plan: Plan) -> int:
@@ -28,7 +31,7 @@ def main(plan: Plan) -> int:
     environment = DuckDBConnectionManager.env()
     handle = environment.handle()  # type: ignore[no-untyped-call]
     try:
-        written = Export(handle.cursor(), plan.directory, plan.own).run(plan.relations)
+        written = _written(handle.cursor(), plan)
         result: dict[str, Any] = {"written": {mart: asdict(entry) for mart, entry in written.items()}}
         handle.cursor().execute("CHECKPOINT")
     except BuildFailed as error:
@@ -38,6 +41,22 @@ def main(plan: Plan) -> int:
         environment.close()  # type: ignore[no-untyped-call]
     plan.result.write_text(json.dumps(result), encoding="utf-8")
     return 0
+
+
+def _written(connection: duckdb.DuckDBPyConnection, plan: Plan) -> dict[str, Written]:
+    """What the export wrote, by mart: all marts, and their copies, as they are at one moment. Raises BuildFailed."""
+    connection.execute("BEGIN TRANSACTION")
+    try:
+        if plan.tables:
+            copy_marts(connection, plan.tables, plan.relations)
+        written = Export(connection, plan.directory, plan.own).run(plan.relations)
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")  # all that it is of are copies: else, files alone are wanted
+    if plan.tables:
+        close_copies(connection)
+    return written
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import duckdb
 
@@ -20,6 +21,8 @@ STDERR = 2  # what dbt prints is no part of the report
 @dataclass(frozen=True)
 class Twins:
     """Both builds, all below the directory ``work``, which nobody else knows of."""
+
+    names: ClassVar = ("built as tables", "built as Parquet")
 
     work: Path
 

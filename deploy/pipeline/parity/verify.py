@@ -16,6 +16,7 @@ from backend.errors import BundleError, SnapshotGone
 from backend.quoting import parquet_file
 from backend.scripts.bootstrap_duckdb import recorded_snapshot
 from backend.snapshots import SnapshotStore
+from deploy.pipeline.adopted.twins import AdoptedTwins
 from deploy.pipeline.parity.compare import compare
 from deploy.pipeline.parity.report import Comparison, Report
 from deploy.pipeline.parity.twins import Twins, attach_tables
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 def verify() -> Report:
     """Compare both ways of building, then the phase-0 file with its snapshot. What is served is only read.
 
+    Of an adopted project one build is compared with itself: what dbt left, and what the export made of it.
+
     Whatever goes wrong is in the report: its verdict is then unknown, unless a difference was found before.
     """
     started_at = datetime.now(UTC)
@@ -34,8 +37,12 @@ def verify() -> Report:
     reason = None
     try:
         with _work() as work:
-            twins = Twins(work)
-            source = twins.freeze()
+            twins: Twins | AdoptedTwins
+            if root := filepaths.adopted_project_dir():
+                twins = AdoptedTwins(work, root)  # one build makes both sides, so nothing has to be frozen
+            else:
+                twins = Twins(work)
+                source = twins.freeze()
             twins.build()
             comparisons.append(_compare_builds(twins))
             comparisons.append(_compare_file(work))
@@ -50,7 +57,8 @@ def verify() -> Report:
 @contextmanager
 def _work() -> Iterator[Path]:
     """A directory for all that is temporary: where builds have theirs, but not on the volume that phase 0 serves."""
-    parent = filepaths.build_database().parent if filepaths.parquet_dir() else None
+    database = filepaths.duckdb_path() if filepaths.parquet_dir() else None
+    parent = database.parent if database else None
     with tempfile.TemporaryDirectory(prefix="verify-", dir=parent) as directory:
         yield Path(directory)
 
@@ -59,16 +67,18 @@ def _connect(work: Path) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(config={"threads": 2, "temp_directory": str(work / "spill")})
 
 
-def _compare_builds(twins: Twins) -> Comparison:
+def _compare_builds(twins: Twins | AdoptedTwins) -> Comparison:
     with _connect(twins.work) as connection:
         old, new = twins.attach(connection)
         marts = compare(connection, old, new, expected=twins.marts)
-    return Comparison("built as tables", "built as Parquet", marts)
+    return Comparison(*twins.names, marts)
 
 
 def _compare_file(work: Path) -> Comparison:
     file, root = filepaths.legacy_duckdb_path(), filepaths.parquet_dir()
     names = ("phase-0 file", "its snapshot")
+    if filepaths.adopted_project_dir():
+        return Comparison(*names, reason="it is not compared yet where DBT_PROJECT_DIR is set")
     if file is None or root is None:
         return Comparison(*names, reason="this phase has not both of them")
     if not file.is_file():

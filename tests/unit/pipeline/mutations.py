@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from deploy.pipeline.parity.compare import ROWS_SHOWN
 from deploy.pipeline.parity.report import Kind
 
 C, R, T, V, S = Kind.COLUMNS, Kind.ROW_COUNT, Kind.TYPES, Kind.CONTENT, Kind.SENTINEL
@@ -184,6 +185,34 @@ class Pair:
         replace = f"REPLACE ({replaced})" if replaced else ""
         numbered = f"(SELECT *, row_number() OVER () AS n FROM {side})"
         return f"(SELECT * EXCLUDE (n) {replace} FROM {numbered} WHERE {where})"
+
+
+def pair_of(connection, old, new):
+    """Both sides of a mart, given as SQL for a FROM clause."""
+    described = connection.execute(f"DESCRIBE FROM {new}").fetchall()
+    columns = {name: kind for name, kind, *_ in described}
+    firsts = ", ".join(f'min(n) FILTER ("{name}" IS NOT NULL)' for name in columns)
+    ((rows, *first),) = connection.execute(
+        f"SELECT count(*), {firsts} FROM (SELECT *, row_number() OVER () AS n FROM {new})"
+    ).fetchall()
+    return Pair(old, new, rows, columns, dict(zip(columns, first, strict=True)))
+
+
+def complaints(mutant, found):
+    """What is wrong with what was found."""
+    if set(found.kinds) != mutant.kinds:
+        yield f"found {[*found.kinds]}, expected {[*mutant.kinds]}"
+    if found.old.hash == found.new.hash:
+        yield "the hashes are equal"
+    if mutant.differing is not None and found.differing != mutant.differing:
+        yield f"{found.differing} rows differ, expected {mutant.differing}"
+    if not min(found.differing, ROWS_SHOWN) <= len(found.rows) <= min(found.differing, 2 * ROWS_SHOWN):
+        yield f"{len(found.rows)} of {found.differing} rows are shown"
+    if mutant.column:
+        before, after = found.rows
+        columns = {name for name in before.values if before.values[name] != after.values[name]}
+        if (before.old, before.new, after.old, after.new, columns) != (1, 0, 0, 1, {mutant.column}):
+            yield f"shown are {before} and {after}"
 
 
 def _base(kind):

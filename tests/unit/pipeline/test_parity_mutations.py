@@ -3,12 +3,12 @@
 import duckdb
 import pytest
 
-from deploy.pipeline.parity.compare import ROWS_SHOWN, compare, compare_mart
+from deploy.pipeline.parity.compare import compare, compare_mart
 from deploy.pipeline.parity.report import Comparison, Kind, Verdict
 from deploy.pipeline.parity.twins import attach_tables
 from tests.marts import MARTS
 
-from .mutations import Pair
+from .mutations import complaints, pair_of
 
 MUTATED_ROWS = 1_000
 
@@ -20,33 +20,6 @@ def sides(phase_0, published):
         connection.execute("SET TimeZone = 'UTC'")
         new = {name: f"read_parquet('{snapshot.file(name)}')" for name in snapshot.manifest.marts}
         yield connection, attach_tables(connection, phase_0.file, "old"), new
-
-
-def pair_of(connection, old, new):
-    described = connection.execute(f"DESCRIBE FROM {new}").fetchall()
-    columns = {name: kind for name, kind, *_ in described}
-    firsts = ", ".join(f'min(n) FILTER ("{name}" IS NOT NULL)' for name in columns)
-    ((rows, *first),) = connection.execute(
-        f"SELECT count(*), {firsts} FROM (SELECT *, row_number() OVER () AS n FROM {new})"
-    ).fetchall()
-    return Pair(old, new, rows, columns, dict(zip(columns, first, strict=True)))
-
-
-def complaints(mutant, found):
-    """What is wrong with what was found."""
-    if set(found.kinds) != mutant.kinds:
-        yield f"found {[*found.kinds]}, expected {[*mutant.kinds]}"
-    if found.old.hash == found.new.hash:
-        yield "the hashes are equal"
-    if mutant.differing is not None and found.differing != mutant.differing:
-        yield f"{found.differing} rows differ, expected {mutant.differing}"
-    if not min(found.differing, ROWS_SHOWN) <= len(found.rows) <= min(found.differing, 2 * ROWS_SHOWN):
-        yield f"{len(found.rows)} of {found.differing} rows are shown"
-    if mutant.column:
-        before, after = found.rows
-        columns = {name for name in before.values if before.values[name] != after.values[name]}
-        if (before.old, before.new, after.old, after.new, columns) != (1, 0, 0, 1, {mutant.column}):
-            yield f"shown are {before} and {after}"
 
 
 def test_both_sides_have_all_marts_and_are_equal(sides):
