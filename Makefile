@@ -26,14 +26,14 @@ STATE ?= $(CURDIR)/data/$(if $(ADOPTED),projects/$(shell basename '$(DBT_PROJECT
 
 PY := .venv/bin/python
 # Through COMPOSE_FILE rather than -f: with the latter Compose does not read this directory's .env.
-COMPOSE = COMPOSE_FILE=compose/base.yaml:compose/phase$(PHASE).yaml \
-	$(if $(ADOPTED),DBT_PROJECT_DIR='$(shell cd '$(DBT_PROJECT_DIR)' && pwd)' DBT_TARGET='$(DBT_TARGET)' SOURCE_REPLICAS=0) docker compose
+ADOPTION = $(if $(ADOPTED),DBT_PROJECT_DIR='$(shell cd '$(DBT_PROJECT_DIR)' && pwd)' DBT_TARGET='$(DBT_TARGET)' SOURCE_REPLICAS=0)
+COMPOSE = COMPOSE_FILE=compose/base.yaml:compose/phase$(PHASE).yaml $(ADOPTION) docker compose
 LOCAL = PARQUET_DIR='$(STATE)/parquet' DUCKDB_PATH='$(STATE)/build.duckdb' SOURCE_DUCKDB_PATH='$(STATE)/source.duckdb' \
 	$(if $(ADOPTED),$(if $(DBT_TARGET),DBT_TARGET='$(DBT_TARGET)'),DBT_TARGET=embedded) SECRETS_DIR='$(SECRETS_HOST_DIR)'
 # The store of the stack that runs; without one, the demo's.
 STORE = $(if $(shell $(COMPOSE) ps -q dagster-daemon 2>/dev/null),$(COMPOSE) exec -T dagster-daemon python,$(LOCAL) $(PY))
 # Under the overlays of .env, if it names some; of the phases the rollout takes the one it needs.
-ROLLOUT = $(if $(COMPOSE_FILE),COMPOSE_FILE='$(COMPOSE_FILE)') $(PY) -m deploy.rollout
+ROLLOUT = $(if $(COMPOSE_FILE),COMPOSE_FILE='$(COMPOSE_FILE)') $(ADOPTION) $(PY) -m deploy.rollout
 
 # Tests that want the machine for themselves: they keep two cores busy, or read and write all images.
 ALONE := tests/e2e/test_images.py tests/e2e/test_bundle.py tests/e2e/test_rollout.py tests/e2e/test_rollout_faults.py
@@ -62,7 +62,6 @@ token:  ## A bearer token for USER_ID=1, for the demo and the containers
 
 ##@ In containers
 up:  ## Start PHASE=0, 1 or 2 (default 2); returns when the API answers from real data
-	@$(if $(ADOPTED),$(if $(filter 0,$(PHASE)),echo 'Phase 0 of a project of your own is your own stack; PHASE=1 and 2 build DBT_PROJECT_DIR.' >&2; exit 1))
 	@$(MAKE) --no-print-directory setup
 	@$(if $(ADOPTED),$(MAKE) --no-print-directory marts)
 	@$(MAKE) --no-print-directory images

@@ -95,14 +95,15 @@ def describe(connection: DuckDBPyConnection, relation: str, descriptions: dict[s
     )
 
 
-def numbered(relation: str, columns: Sequence[Column], position: str) -> tuple[str, str]:
-    """The relation, and a column of it that numbers its rows: ``position``, which DuckDB has for that.
+def numbered(relation: str, columns: Sequence[Column], position: str | None) -> tuple[str, str]:
+    """The relation, and a column of it that numbers its rows: ``position``, which DuckDB has for that; of a view, None.
 
     A mart's own column of that name hides DuckDB's. Then rows are counted as they are read, which is slower.
     """
     taken = {folded(column.name) for column in columns}
-    if position not in taken:
+    if position and position not in taken:
         return relation, position
+    position = position or "position"
     while position in taken:
         position += "_"
     return f"(SELECT *, row_number() OVER () AS {position} FROM {relation})", position  # noqa: S608 - quoted by us

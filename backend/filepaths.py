@@ -32,6 +32,11 @@ def duckdb_path() -> Path | None:
     return _optional("DUCKDB_PATH")
 
 
+def duckdb_catalog() -> Path | None:
+    """What the backend is told of a DuckDB file that is somebody's own (``DUCKDB_CATALOG``); None elsewhere."""
+    return _optional("DUCKDB_CATALOG")
+
+
 def build_database() -> Path:
     """The DuckDB file that dbt builds in (``DUCKDB_PATH``). Raises ConfigError where it is not set."""
     return _required("DUCKDB_PATH", "dbt needs a DuckDB file to build in")
@@ -40,6 +45,11 @@ def build_database() -> Path:
 def legacy_duckdb_path() -> Path | None:
     """The phase-0 file that phase 1 keeps fresh for a rollback (``LEGACY_DUCKDB_PATH``); None elsewhere."""
     return _optional("LEGACY_DUCKDB_PATH")
+
+
+def phase_0_file() -> Path | None:
+    """The DuckDB file that phase 0 shows, where this phase writes it: 0 by building in it, 1 by refreshing it."""
+    return legacy_duckdb_path() if parquet_dir() else duckdb_path()
 
 
 def source_database() -> Path:

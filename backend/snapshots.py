@@ -58,6 +58,11 @@ class Snapshot:
         """The mart's Parquet file. Raises KeyError when the snapshot has no such mart."""
         return self.path / f"{self.manifest.marts[mart].name}.parquet"
 
+    @property
+    def database(self) -> Path | None:
+        """The DuckDB file that its build left for the next one; None where builds go on from nothing."""
+        return next((self.path / _STATE / name for name in self.manifest.state if "/" not in name), None)
+
     def verify(self) -> None:
         """Compare size and SHA-256 of every file with the manifest. Raises SnapshotCorrupt naming the files."""
         damaged = []

@@ -112,9 +112,11 @@ class Status:
 class Database:
     """The marts of one configuration; safe to use from many threads."""
 
-    def __init__(self, settings: Settings, *, parquet_dir: Path | None, duckdb_path: Path | None) -> None:
+    def __init__(
+        self, settings: Settings, *, parquet_dir: Path | None, duckdb_path: Path | None, catalog: Path | None = None
+    ) -> None:
         self._generations = Generations(SnapshotStore(parquet_dir), settings) if parquet_dir else None
-        self._file = DuckDBFile(duckdb_path, settings) if duckdb_path else None
+        self._file = DuckDBFile(duckdb_path, settings, catalog=catalog) if duckdb_path else None
         self._file_refresh: datetime | None = None  # set while the file is what was served last
 
     @contextmanager
@@ -276,7 +278,12 @@ def _session(generations: Generations, generation: Generation, *, tables: bool) 
 @functools.cache
 def database() -> Database:
     """The database that the environment configures; one for the process."""
-    return Database(Settings(), parquet_dir=filepaths.parquet_dir(), duckdb_path=filepaths.duckdb_path())
+    return Database(
+        Settings(),
+        parquet_dir=filepaths.parquet_dir(),
+        duckdb_path=filepaths.duckdb_path(),
+        catalog=filepaths.duckdb_catalog(),
+    )
 
 
 @contextmanager

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
 
+from backend.catalog import Entry, read_catalog
 from backend.config import Settings
 from backend.datasets import Dataset, describe, numbered
 from backend.duckdb.engine import connect, lock_down
 from backend.errors import LockHeld, NoSnapshot, SnapshotCorrupt
 from backend.manifest import USER_COLUMN, label_for
+from backend.names import folded
 from backend.quoting import quoted
 from backend.scripts.bootstrap_duckdb import recorded_scopes
 
@@ -30,6 +32,11 @@ _TABLES = """
 _COLUMNS = """
     SELECT table_name, column_name, comment FROM duckdb_columns()
     WHERE database_name = current_database() AND schema_name = 'main' AND comment IS NOT NULL
+"""
+
+_IS_TABLE = """
+    SELECT 1 FROM duckdb_tables() WHERE database_name = current_database()
+    AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)
 """
 
 
@@ -44,11 +51,15 @@ class OpenFile:
 
 
 class DuckDBFile:
-    """One DuckDB file that others write. Requests at the same time share one instance."""
+    """One DuckDB file that others write. Requests at the same time share one instance.
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    Its datasets are the tables in its schema ``main``, or what the file ``catalog`` names.
+    """
+
+    def __init__(self, path: Path, settings: Settings, *, catalog: Path | None = None) -> None:
         self.path = path
         self.lock_retries = 0
+        self._catalog = catalog
         self._settings = settings
         self._lock = threading.Lock()
         self._open: OpenFile | None = None
@@ -91,6 +102,9 @@ class DuckDBFile:
             modified_at = datetime.fromtimestamp(self.path.stat().st_mtime, UTC)
         except OSError as error:
             raise self._nothing(f"there is no readable DuckDB file {self.path}: {error.strerror}") from error
+        catalog = read_catalog(self._catalog) if self._catalog else None
+        if self._catalog and catalog is None:
+            raise self._nothing(f"{self._catalog}, which the Dagster daemon writes, is not there")
         try:
             connection = connect(self._settings, str(self.path), read_only=True)
         except duckdb.Error as error:
@@ -102,7 +116,7 @@ class DuckDBFile:
             raise self._unreadable(error) from error
         try:
             lock_down(connection)
-            datasets = _datasets(connection)
+            datasets = _tables(connection) if catalog is None else _named(connection, catalog)
         except duckdb.Error as error:
             connection.close()
             raise self._unreadable(error) from error
@@ -118,7 +132,7 @@ class DuckDBFile:
         return SnapshotCorrupt(f"opening the DuckDB file {self.path} failed: {error}", hint="build it anew")
 
 
-def _datasets(connection: duckdb.DuckDBPyConnection) -> dict[str, Dataset]:
+def _tables(connection: duckdb.DuckDBPyConnection) -> dict[str, Dataset]:
     descriptions: dict[str, dict[str, str]] = {}
     for table, column, comment in connection.execute(_COLUMNS).fetchall():
         descriptions.setdefault(table, {})[column] = comment.strip()
@@ -138,3 +152,43 @@ def _datasets(connection: duckdb.DuckDBPyConnection) -> dict[str, Dataset]:
             scope=scopes.get(table, USER_COLUMN),
         )
     return datasets
+
+
+def _named(connection: duckdb.DuckDBPyConnection, catalog: list[Entry]) -> dict[str, Dataset]:
+    datasets = {}
+    for entry in catalog:
+        # Not built yet, or a view on what only dbt's own session can reach: the rollout's preflight says which.
+        with suppress(duckdb.CatalogException, duckdb.BinderException, duckdb.PermissionException, SnapshotCorrupt):
+            datasets[entry.mart] = named(connection, entry)
+    return datasets
+
+
+def named(connection: duckdb.DuckDBPyConnection, entry: Entry) -> Dataset:
+    """The dataset that the catalog's entry names.
+
+    Raises duckdb.Error where the file has no such, or can't read it, SnapshotCorrupt where nothing says whose its rows
+    are.
+    """
+    words = {folded(name): text for name, text in entry.columns.items()}
+    source, columns = entry.sql, describe(connection, entry.sql, {})
+    is_table = bool(connection.execute(_IS_TABLE, [entry.schema, entry.identifier]).fetchall())
+    if huge := [quoted(column.name) for column in columns if column.sqltype.id in ("hugeint", "uhugeint")]:
+        # What `sum` gives of whole numbers, as what it is exported.
+        exported = ", ".join(f"CAST({name} AS DECIMAL(38,0)) AS {name}" for name in huge)
+        source, is_table = f"(SELECT * REPLACE ({exported}) FROM {source})", False  # noqa: S608 - quoted
+        columns = describe(connection, source, {})
+    relation, position = numbered(source, columns, "rowid" if is_table else None)
+    dataset = Dataset(
+        id=entry.mart,
+        name=label_for(entry.mart),
+        description=entry.description,
+        columns=tuple(replace(column, description=words.get(folded(column.name), "")) for column in columns),
+        relation=relation,
+        position=position,
+        scope=entry.scope,
+    )
+    if entry.scope != USER_COLUMN and dataset.user_column is None:
+        raise SnapshotCorrupt(
+            f"the column {entry.scope!r} is to say whose row it is, and {entry.sql} has no such", hint="build it anew"
+        )
+    return dataset

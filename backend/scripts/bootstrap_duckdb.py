@@ -1,17 +1,21 @@
 """Writes a snapshot's marts as tables into a DuckDB file, as phase 0 has them.
 
-Phase 1 does so after every publish, so that a rollback to phase 0 finds the same rows.
+Phase 1 does so after every publish, so that a rollback to phase 0 finds the same rows. Of a project of one's own all
+that it built is written, with the marts where it has them.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 
+from backend.catalog import Entry
 from backend.manifest import Manifest
 from backend.quoting import literal, parquet_file, quoted
 from backend.snapshots import Snapshot, SnapshotStore
@@ -21,7 +25,7 @@ _RECORD = "_snapshot"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def refresh_duckdb_file(store: SnapshotStore, path: Path) -> None:
+def refresh_duckdb_file(store: SnapshotStore, path: Path, catalog: Sequence[Entry] | None = None) -> None:
     """``write_duckdb_file`` with what ``store`` serves, one writer at a time.
 
     A build and a rollback may end together: whoever comes last writes what is served by then.
@@ -29,27 +33,39 @@ def refresh_duckdb_file(store: SnapshotStore, path: Path) -> None:
     with path.with_name(path.name + ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with store.open() as snapshot:
-            write_duckdb_file(snapshot, path)
+            write_duckdb_file(snapshot, path, catalog)
 
 
-def write_duckdb_file(snapshot: Snapshot, path: Path) -> None:
+def write_duckdb_file(snapshot: Snapshot, path: Path, catalog: Sequence[Entry] | None = None) -> None:
     """Replace the DuckDB file ``path`` by one with the snapshot's marts: same rows, order, types and comments.
+
+    With a ``catalog``: by what the snapshot's build left, in which a mart that was a view becomes a table. So the
+    owner's dbt can go on from it, and it needs nothing outside of it to be read.
 
     It says of which snapshot it is (``legacy_snapshot_id``), and is as old as that, so that the API's ``last_refresh``
     is the same in both phases. It is written beside its target and renamed over it, so that a reader meets the old file
     or the new one, never a lock. Raises duckdb.Error or OSError; then ``path`` is as it was.
     """
+    microseconds = (snapshot.manifest.created_at - _EPOCH) // timedelta(microseconds=1)
     temporary = path.with_name(path.name + ".next")
     _remove_with_log(temporary)
+    if catalog is not None and snapshot.database is not None:
+        shutil.copyfile(snapshot.database, temporary)
     with duckdb.connect(str(temporary)) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        _copy(connection, snapshot)
+        if catalog is None:
+            _copy(connection, snapshot)
+        else:
+            _make_tables(connection, snapshot, catalog)
+        connection.execute(f"DROP SCHEMA IF EXISTS {_RECORD} CASCADE")  # of the file that the first build went on from
         connection.execute(f"CREATE SCHEMA {_RECORD}")
-        connection.execute(f"CREATE TABLE {_RECORD}.written_from AS SELECT ? AS snapshot_id", [snapshot.id])
+        connection.execute(
+            f"CREATE TABLE {_RECORD}.written_from AS SELECT ? AS snapshot_id, ?::BIGINT AS modified_us",
+            [snapshot.id, microseconds],
+        )
         connection.execute(f"CREATE TABLE {_RECORD}.scopes (dataset VARCHAR, scope VARCHAR)")
         for mart in snapshot.manifest.marts.values():
             connection.execute(f"INSERT INTO {_RECORD}.scopes VALUES (?, ?)", [mart.name, mart.scope])  # noqa: S608 - our own name
-    microseconds = (snapshot.manifest.created_at - _EPOCH) // timedelta(microseconds=1)
     os.utime(temporary, ns=(microseconds * 1000, microseconds * 1000))
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
@@ -59,21 +75,22 @@ def write_duckdb_file(snapshot: Snapshot, path: Path) -> None:
 
 
 def legacy_snapshot_id(path: Path) -> str | None:
-    """Which snapshot the DuckDB file ``path`` was written from; None when a phase-0 build wrote it.
+    """Which snapshot the DuckDB file ``path`` was written from; None when a build has written to it since.
 
     Raises duckdb.Error when it can't be opened.
     """
     with duckdb.connect(str(path), read_only=True) as connection:
-        return recorded_snapshot(connection)
+        return recorded_snapshot(connection, path)
 
 
-def recorded_snapshot(connection: duckdb.DuckDBPyConnection) -> str | None:
+def recorded_snapshot(connection: duckdb.DuckDBPyConnection, path: Path) -> str | None:
     """The same, of the file that is the connection's current database."""
     try:
-        ((snapshot_id,),) = connection.execute(f"SELECT snapshot_id FROM {_RECORD}.written_from").fetchall()  # noqa: S608 - our own name
+        ((snapshot_id, *modified),) = connection.execute(f"FROM {_RECORD}.written_from").fetchall()
     except duckdb.CatalogException:
         return None
-    return str(snapshot_id)
+    # Written before 0025, it doesn't say when; then only the example's own builds take the record away.
+    return str(snapshot_id) if not modified or path.stat().st_mtime_ns // 1000 == modified[0] else None
 
 
 def recorded_scopes(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
@@ -93,6 +110,16 @@ def _copy(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
         # Each takes longer the more columns there are: 10 ms where there are 2,000.
         for column in filter(lambda column: column.description, mart.columns):
             connection.execute(f"COMMENT ON COLUMN {table}.{quoted(column.name)} IS {literal(column.description)}")
+
+
+def _make_tables(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, catalog: Sequence[Entry]) -> None:
+    """Make a table of each mart that is none in the copy: a view may need files, or what dbt attaches."""
+    tables = connection.execute("SELECT lower(schema_name), lower(table_name) FROM duckdb_tables()").fetchall()
+    for entry in catalog:
+        if entry.mart in snapshot.manifest.marts and (entry.schema.lower(), entry.identifier.lower()) not in tables:
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(entry.schema)}")
+            connection.execute(f"DROP VIEW IF EXISTS {entry.sql}")
+            connection.execute(f"CREATE TABLE {entry.sql} AS FROM {parquet_file(snapshot.file(entry.mart))}")
 
 
 def _remove_with_log(path: Path) -> None:

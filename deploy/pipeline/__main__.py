@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from backend import filepaths
 from backend.errors import BundleError, ConfigError
@@ -89,6 +89,17 @@ def refresh_file(_: argparse.Namespace) -> None:
     _say(f"{filepaths.legacy_duckdb_path()} has the marts of snapshot {store.current_id()}")
 
 
+def check_file(_: argparse.Namespace) -> None:
+    """Prove that the marts of the project in DBT_PROJECT_DIR can be read in the phase-0 file as they will be served."""
+    from deploy.pipeline.adopted.takeover import check_file  # noqa: PLC0415
+
+    file = filepaths.phase_0_file()
+    if filepaths.adopted_project_dir() is None or file is None:
+        raise ConfigError("this is of a project of your own, in phase 0 or 1", hint="set DBT_PROJECT_DIR")
+    with _buildable() as project:
+        _say(check_file(cast("AdoptedProject", project), file))
+
+
 def verify(_: argparse.Namespace) -> None:
     """Compare the old way with the new one, for all users; a JSON report. 0: equal, 1: different, 2: unknown."""
     from deploy.pipeline.parity.verify import verify  # noqa: PLC0415
@@ -121,7 +132,7 @@ def check_source(_: argparse.Namespace) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.pipeline", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (build, marts, snapshots, rollback_data, take_over, refresh_file, verify, check_source):
+    for command in (build, marts, snapshots, rollback_data, take_over, refresh_file, verify, check_source, check_file):
         name = command.__name__.replace("_", "-")
         added = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
         added.set_defaults(command=command)

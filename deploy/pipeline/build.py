@@ -18,11 +18,12 @@ import duckdb
 
 from backend import filepaths, tally
 from backend.audit import Written
-from backend.errors import AuditFailed, BuildFailed, BundleError, ConfigError
+from backend.catalog import write_catalog
+from backend.errors import AuditFailed, BuildFailed, BundleError
 from backend.manifest import Manifest
 from backend.parquet_types import as_kept
 from backend.snapshots import Build, SnapshotStore
-from deploy.pipeline.adopted.build import build_adopted
+from deploy.pipeline.adopted.build import build_adopted, build_in_place
 from deploy.pipeline.adopted.project import AdoptedProject
 from deploy.pipeline.dbt import Dbt, check
 from deploy.pipeline.legacy import refresh_legacy_file
@@ -62,15 +63,28 @@ def run_build(
         else:
             outcome.snapshot = _build_example(project, build, outcome, select)
     _retain(store, settings)
-    refresh_legacy_file(store)
+    announce(project)
+    refresh_legacy_file(store, gone_on_from=True)
+
+
+def announce(project: DbtProject | AdoptedProject) -> None:
+    """Say which relations of the phase-0 file are marts, where that is not the example's. Raises BuildFailed."""
+    file = filepaths.phase_0_file()
+    if file is None or not isinstance(project, AdoptedProject):
+        return
+    try:
+        write_catalog(file, project.catalog)
+    except OSError as error:
+        raise BuildFailed(
+            f"writing which relations of {file} are marts failed: {error}", hint="the user that builds has to own it"
+        ) from error
 
 
 def _build_phase_0(project: DbtProject | AdoptedProject, outcome: Outcome, select: Sequence[str] | None) -> None:
     if isinstance(project, AdoptedProject):
-        raise ConfigError(
-            "PARQUET_DIR is not set: without a snapshot store, a project of your own is built by your own dbt",
-            hint="set PARQUET_DIR, see .env_example",
-        )
+        build_in_place(project, outcome, select)
+        announce(project)
+        return
     with tempfile.TemporaryDirectory(prefix="dbt-run-") as artefacts:
         _build(Dbt(Path(artefacts), {}), project, outcome, select)
 

@@ -18,6 +18,7 @@ from backend.errors import BundleError
 from deploy.pipeline.adopted.kept import keep
 from deploy.pipeline.adopted.project import parsed_project
 from deploy.pipeline.adopted.variables import provide_variables
+from deploy.pipeline.build import announce
 from deploy.pipeline.orphans import fail_orphaned_runs
 from deploy.pipeline.source import provide_password
 
@@ -32,7 +33,7 @@ def main(service: str) -> None:
     """Read the secrets, settle what an earlier daemon left, and become the service."""
     os.environ["DAGSTER_PG_PASSWORD"] = filepaths.read_secret("dagster_db_password")
     if adopted := filepaths.adopted_project_dir():
-        os.environ["DBT_TARGET_PATH"] = _parsed(adopted)
+        os.environ["DBT_TARGET_PATH"] = _parsed(adopted, service)
     elif service == "daemon":
         provide_password()
     if service == "daemon":
@@ -42,12 +43,14 @@ def main(service: str) -> None:
     os.execvp(command[0], command)  # noqa: S606 - the process becomes the service
 
 
-def _parsed(project: Path) -> str:
+def _parsed(project: Path, service: str) -> str:
     """Parse a project of one's own, of which the image has nothing; the directory with what Dagster loads."""
     provide_variables()
     directory = Path(tempfile.mkdtemp(prefix="dbt-parsed-"))
     with parsed_project(project) as parsed:
         keep(parsed, directory)
+        if service == "daemon":
+            announce(parsed)
         sys.stdout.write(parsed.announcement + "\n")
         sys.stdout.flush()  # what takes this process's place has nothing of its buffers
     return str(directory)

@@ -127,6 +127,10 @@ class Config:
         """``uid:gid`` that the service runs as."""
         return str(self._rendered["services"][service]["user"])
 
+    def is_external(self, volume: str) -> bool:
+        """Whether the volume (its whole name) is used, and made by somebody else."""
+        return any(entry["name"] == volume and entry.get("external") for entry in self._rendered["volumes"].values())
+
     def storage(self, service: str, target: str) -> str:
         """Volume (its whole name) or host directory that the service mounts at ``target``."""
         (mount,) = (m for m in self._rendered["services"][service]["volumes"] if m["target"] == target)

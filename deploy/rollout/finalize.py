@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from deploy.rollout.phases import PHASES
 from deploy.rollout.rollout import LAST, Refused
 from deploy.rollout.site import Site
 
@@ -15,11 +14,16 @@ def warning(site: Site) -> str:
     ready = site.ready()
     if ready["status"] != "ready":
         raise Refused(f"what is served is {ready['status']}: {ready['problem']}", hint="mend that first")
+    if site.config(0).is_external(site.legacy_volume):
+        raise Refused(
+            f"the volume {site.legacy_volume} is yours, and has what is not ours (LEGACY_DUCKDB_VOLUME)",
+            hint=f"once nothing else uses it: `docker volume rm {site.legacy_volume}`",
+        )
     if not site.engine.has_volume(site.legacy_volume):
         raise Refused(f"there is no volume {site.legacy_volume}: nothing to delete", hint="all is done")
-    file = PHASES[1]["dagster-daemon"].variables["LEGACY_DUCKDB_PATH"].rsplit("/", 1)[-1]
     return (
-        f"This deletes the volume {site.legacy_volume}: {file}, which phase 0 serves, and the snapshots of phase 1.\n"
+        f"This deletes the volume {site.legacy_volume}: {site.legacy_file}, which phase 0 serves, and the snapshots of "
+        "phase 1.\n"
         f"Served is snapshot {ready['snapshot']} from {site.parquet_host_dir}, which stays.\n"
         "It can't be undone. `make rollback` can still go to phase 1 afterwards: it then makes a new volume and file\n"
         "from what phase 2 serves. What only the old file has (tables beside the marts, say) is gone."

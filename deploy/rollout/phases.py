@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Literal
 
 BACKEND, DAEMON, WEBSERVER = "backend", "dagster-daemon", "dagster-webserver"
@@ -29,7 +30,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class Place:
-    """A service's variables and its mount in one phase."""
+    """A service's variables and its mount in one phase; a file's name, which may be any, is ``*``."""
 
     variables: Mapping[str, str]
     mount: Mount
@@ -38,17 +39,17 @@ class Place:
 _BUILDER = {"PARQUET_DIR": f"{_DATA}/parquet", "DUCKDB_PATH": _BUILD_FILE}
 PHASES: Mapping[int, Mapping[str, Place]] = {
     0: {
-        BACKEND: Place({"DUCKDB_PATH": "/app/data/analytics.duckdb"}, Mount("volume", "/app/data", False)),
-        DAEMON: Place({"DUCKDB_PATH": f"{_DATA}/analytics.duckdb"}, Mount("volume", _DATA, True)),
-        WEBSERVER: Place({"DUCKDB_PATH": f"{_DATA}/analytics.duckdb"}, Mount("volume", _DATA, False)),
+        BACKEND: Place({"DUCKDB_PATH": "/app/data/*"}, Mount("volume", "/app/data", False)),
+        DAEMON: Place({"DUCKDB_PATH": f"{_DATA}/*"}, Mount("volume", _DATA, True)),
+        WEBSERVER: Place({"DUCKDB_PATH": f"{_DATA}/*"}, Mount("volume", _DATA, False)),
     },
     1: {
         BACKEND: Place(
-            {"PARQUET_DIR": "/app/data/parquet", "DUCKDB_PATH": "/app/data/analytics.duckdb"},
+            {"PARQUET_DIR": "/app/data/parquet", "DUCKDB_PATH": "/app/data/*"},
             Mount("volume", "/app/data", False),
         ),
         DAEMON: Place(
-            {**_BUILDER, "LEGACY_DUCKDB_PATH": f"{_DATA}/analytics.duckdb"}, Mount("volume", _DATA, True)
+            {**_BUILDER, "LEGACY_DUCKDB_PATH": f"{_DATA}/*"}, Mount("volume", _DATA, True)
         ),
         WEBSERVER: Place(_BUILDER, Mount("volume", _DATA, False)),
     },
@@ -66,6 +67,10 @@ def phase_of(service: str, variables: Mapping[str, str], mounts: Iterable[Mount]
     seen = {Mount(mount.kind, mount.target, mount.writable) for mount in mounts}
     for phase, places in PHASES.items():
         place = places.get(service)
-        if place and paths == place.variables and place.mount in seen:
+        if place and _fit(paths, place.variables) and place.mount in seen:
             return phase
     return None
+
+
+def _fit(paths: Mapping[str, str], patterns: Mapping[str, str]) -> bool:
+    return paths.keys() == patterns.keys() and all(fnmatchcase(paths[name], patterns[name]) for name in paths)

@@ -117,7 +117,7 @@ def _space(site: Site, target: int) -> str:
     backend = site.one(BACKEND)  # of what is served; the daemon is stopped while a move is interrupted
     place = PHASES[backend.phase or 0][BACKEND]
     root = place.variables.get("PARQUET_DIR", f"{place.mount.target}/parquet")
-    file = place.variables.get("DUCKDB_PATH", "")
+    file = site.config(backend.phase or 0).variable(BACKEND, "DUCKDB_PATH") or ""
     size, free = map(int, site.execute(backend, "python", "-c", _SIZES, root, file).split())
     if target == 2:  # noqa: PLR2004 - the phase with a directory of the host's
         free = shutil.disk_usage(_existing(site.parquet_host_dir)).free
@@ -189,6 +189,15 @@ def _source(site: Site, target: int) -> str:
     return site.shell.output(command).strip().rsplit("\n", 1)[-1]
 
 
+def _file(site: Site, target: int) -> str:
+    if target != 1:
+        return "no file is read any more"
+    if not site.adopted:
+        return f"{site.legacy_file} is the example's"
+    command = site.compose.run(target, DAEMON, *PIPELINE, "check-file")
+    return site.shell.output(command).strip().rsplit("\n", 1)[-1]
+
+
 def _nobody(site: Site, _: int) -> str:
     if found := lockfile.holder(site.directory / "lock"):
         raise _Unfit(f"held by {found}")
@@ -240,5 +249,6 @@ _CHECKS = [
     _Check("storage", _storage, "a place for the marts of phase {target}", "set PARQUET_HOST_DIR to a directory"),
     _Check("disk space", _space, "room for SNAPSHOTS_KEEP + 1 snapshots", "free some, or set SNAPSHOTS_KEEP"),
     _Check("source", _source, "reachable, as a role that can only read", "see deploy/source/initdb/10-roles.sh"),
+    _Check("file", _file, "what phase 0 shows can be read as phase {target} will show it", "see deploy/ADOPT.md"),
     _Check("parity", _parity, "a report that says equal, and is fresh", "`make verify`"),
 ]

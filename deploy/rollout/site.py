@@ -27,7 +27,8 @@ GATEWAY = "gateway"
 _BUILDING = "SELECT run_id FROM runs WHERE status IN ('STARTING', 'STARTED', 'CANCELING')"
 _ASK_SECONDS = 10
 # What an API answers of everything: the list of datasets, and the beginning of each. Runs in a backend's container.
-_ANSWERS = """
+# In an order that doesn't depend on how rows lie: of a project of one's own, phase 0 has them as its dbt wrote them.
+_ANSWERS = r"""
 import hashlib, json, os, urllib.request
 
 def get(path):
@@ -39,11 +40,13 @@ def get(path):
 listed = get("")
 datasets = {}
 for dataset in listed["datasets"]:
-    rows = get("/" + urllib.request.quote(dataset["id"], safe="") + "/query?limit=1000")
+    names = ['"' + column["name"].replace("\\", "\\\\").replace('"', '\\"') + '"' for column in dataset["columns"]]
+    order = urllib.request.quote(",".join(names[:32]), safe="")
+    rows = get("/" + urllib.request.quote(dataset["id"], safe="") + "/query?limit=1000&order=" + order)
     datasets[dataset["id"]] = {
         "columns": rows["columns"],
         "row_count": dataset["row_count"],
-        "rows": hashlib.sha256(json.dumps(rows["rows"]).encode()).hexdigest(),
+        "rows": hashlib.sha256("\n".join(sorted(map(json.dumps, rows["rows"]))).encode()).hexdigest(),
     }
 print(json.dumps({"snapshot": listed["snapshot"], "datasets": datasets}))
 """
@@ -128,6 +131,17 @@ class Site:
     def legacy_volume(self) -> str:
         """The volume of phases 0 and 1."""
         return self.storage(0)
+
+    @property
+    def legacy_file(self) -> str:
+        """Name of the DuckDB file in it."""
+        path = self.config(0).variable(BACKEND, "DUCKDB_PATH") or ""
+        return path.removeprefix(f"{PHASES[0][BACKEND].mount.target}/")
+
+    @property
+    def adopted(self) -> str:
+        """The directory of the dbt project that is built instead of the example; empty where there is none."""
+        return self.config(0).variable(DAEMON, "DBT_PROJECT_DIR") or ""
 
     def one_off_name(self, purpose: str) -> str:
         """Name of the container that the rollout starts for a purpose; one at a time."""

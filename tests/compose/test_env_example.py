@@ -23,10 +23,11 @@ NAME = "[A-Z][A-Z0-9_]*"
 # Read by Compose itself, before any file of ours.
 COMPOSE_OWN = {"COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES"}
 
-# A mount can't be left out: what is mounted, and where, while the variable is empty.
+# A mount can't be left out: what is mounted, and where, while the variable is empty. Nor can a volume's name.
 PLACEHOLDERS = {
     "DBT_PROJECT_DIR": {"unused", "/opt/dagster/project"},
     "DBT_FILES_DIR": {"unused", "/opt/dagster/files"},
+    "LEGACY_DUCKDB_VOLUME": {"none"},
 }
 
 # Read somewhere, and nobody's to set in .env: name -> why.

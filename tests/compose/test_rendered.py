@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from backend.catalog import path_of
 from backend.config import Settings
 from backend.filepaths import REPO_ROOT
 
@@ -267,6 +268,31 @@ def test_the_daemon_and_the_webserver_know_alike_which_project_and_which_marts()
         assert told == {**SHOP, **dict.fromkeys(["DBT_FILES_DIR", "SOURCE_REPLICAS", "SOURCE_NETWORK_INTERNAL"])}
 
 
+TAKEN = {"LEGACY_DUCKDB_VOLUME": "shop_data", "LEGACY_DUCKDB_FILE": "dev/shop.db"}
+
+
+@pytest.mark.parametrize("phase", ["phase0", "phase1"])
+def test_a_stack_that_is_taken_over_keeps_its_volume_and_its_file(phase):
+    config = render(phase, **SHOP, **TAKEN)
+    (volume,) = [definition for definition in config["volumes"].values() if definition["name"] == "shop_data"]
+    assert volume == {"name": "shop_data", "external": True}, "neither made nor deleted"
+    assert "duckdb_data" not in config["volumes"]
+    for service in SERVICES:
+        ours = {mount.replace("legacy_", "") for mount in mounts(config["services"][service]) if "duckdb" in mount}
+        assert ours == STORAGE[phase].get(service, set()), service
+        paths = path_variables(config["services"][service])
+        expected = PATHS[phase].get(service, {})
+        assert paths == {name: path.replace("analytics.duckdb", "dev/shop.db") for name, path in expected.items()}
+
+
+def test_the_backend_shows_of_a_projects_file_what_its_catalog_names():
+    for phase, catalog in (("phase0", True), ("phase1", True), ("phase2", False)):
+        environment = render(phase, **SHOP, **TAKEN)["services"]["backend"]["environment"]
+        expected = str(path_of(Path("/app/data/dev/shop.db"))) if catalog else ""
+        assert environment.get("DUCKDB_CATALOG", "") == expected
+        assert not stack(phase)["services"]["backend"]["environment"].get("DUCKDB_CATALOG"), "not of the example's"
+
+
 def test_a_project_does_without_the_examples_source_and_may_reach_its_own():
     config = render("phase2", **SHOP)
     assert {name for name, service in config["services"].items() if service.get("scale") == 0} == {
@@ -476,7 +502,7 @@ def test_a_phase_adds_storage_and_its_variables_and_changes_nothing_else(phase):
     for name, keys in changes(base["services"], config["services"]).items():
         assert keys <= {"volumes", "environment"}, name
         before, after = (one["services"][name].get("environment") or {} for one in (base, config))
-        assert {key: value for key, value in after.items() if key not in PATH_VARIABLES} == before, name
+        assert {key: value for key, value in after.items() if key not in {*PATH_VARIABLES, "DUCKDB_CATALOG"}} == before
 
 
 @pytest.mark.parametrize("phase", PHASES)

@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import uuid
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -44,6 +45,15 @@ def wait_for(condition, what, *, seconds, every=0.2, details=lambda: ""):
         return retrying(condition)
     except RetryError:
         raise TimedOut(f"{what}: not within {seconds} s. {details()}") from None
+
+
+def free_ports(count):
+    """Ports of this machine that nobody has, as text."""
+    with ExitStack() as open_ones:
+        sockets = [open_ones.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [str(one.getsockname()[1]) for one in sockets]
 
 
 @contextmanager

@@ -1,29 +1,19 @@
 """Step 10 of deploy/ADOPT.md: Dagster in containers builds a dbt project of one's own, and the API serves it."""
 
-import socket
-from contextlib import ExitStack
-
 import duckdb
 import pytest
 
 from tests.unit.adopted.guide import Reader
 from tests.unit.adopted.shop import Shop
 
-from .stack import Stack
+from .stack import Stack, free_ports
 
 SALE = "INSERT INTO sales VALUES (5, '1', 'Bell', 1, 995, '2025-01-05 16:00')"
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """Whose owner has built it once with their own dbt, and lets anybody on the host read and write it."""
-    shop = Shop(tmp_path_factory.mktemp("shop"))
-    shop.open()
-    shop.dbt("build")
-    for path in (shop.root, *shop.root.rglob("*")):
-        if not path.is_symlink():
-            path.chmod(0o777 if path.is_dir() else 0o666)
-    return shop
+    return Shop.of_an_owner(tmp_path_factory.mktemp("shop"))
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +22,7 @@ def stack(shop, tmp_path_factory):
     directory = tmp_path_factory.mktemp("adopted")
     (directory / "secrets").mkdir(mode=0o700)  # for step 1 to fill
     stack = Stack(directory, 2)
-    with ExitStack() as free:
-        sockets = [free.enter_context(socket.socket()) for _ in range(2)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        port, dagster_port = (str(one.getsockname()[1]) for one in sockets)
+    port, dagster_port = free_ports(2)
     reader = Reader(
         shop.root,
         stack.secrets,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
+from backend import filepaths
+from backend.errors import ConfigError
 from backend.manifest import Manifest
+from backend.scripts.bootstrap_duckdb import legacy_snapshot_id
 from backend.snapshots import Build
 from deploy.pipeline.adopted.dbt import AdoptedDbt
 from deploy.pipeline.adopted.profile import Profile, copy_database, external_root
@@ -25,7 +28,7 @@ def build_adopted(project: AdoptedProject, build: Build, outcome: Outcome, selec
     project.check_locations(build.workspace.parent)
     external_root(build.workspace).mkdir(parents=True)
     file = build.workspace / project.profile.file_name
-    whole = not restore(project.profile, file, left=build.restore_state()) or select is None
+    whole = not restore(project.profile, file, build.restore_state) or select is None
     parts = None if whole else _parts(project, build, set(select or ()), file)
     outcome.built = [name for name in project.relations if parts is None or name in parts.marts]
     build.link([name for name in project.relations if name not in outcome.built])
@@ -45,12 +48,36 @@ def build_adopted(project: AdoptedProject, build: Build, outcome: Outcome, selec
     return build.publish(project.specs(build.path), written=written, state=_left(build.workspace, file))
 
 
-def restore(profile: Profile, file: Path, *, left: bool) -> bool:
+def build_in_place(project: AdoptedProject, outcome: Outcome, select: Sequence[str] | None) -> None:
+    """Build the whole project, or the marts in ``select``, in the file that phase 0 shows, as its owner's dbt does.
+
+    Raises BuildFailed when dbt or one of its tests failed, ConfigError where the file isn't called as the profile's.
+    """
+    file = filepaths.build_database()
+    if file.name != project.profile.file_name:
+        raise ConfigError(
+            f"the project builds in a file called {project.profile.file_name}, phase 0 has {file.name}",
+            hint="its relations name the database after it: set LEGACY_DUCKDB_FILE",
+        )
+    external_root(file.parent).mkdir(exist_ok=True)
+    outcome.built = [name for name in project.relations if select is None or name in select]
+    dbt = AdoptedDbt(project.parsed, {}, root=project.root, profile=project.profile, workspace=file.parent)
+    parts = None if select is None else project.selection([project.mart_nodes[name] for name in outcome.built])
+    outcome.results = dbt.build(parts)
+    check(outcome.results, project.manifest["nodes"])
+
+
+def restore(profile: Profile, file: Path, state: Callable[[], bool]) -> bool:
     """Make ``file`` what the last build left, at first what the project has; whether a part can be built in it.
 
-    ``left`` says that the last build's state is in the directory already. Raises ConfigError.
+    ``state`` copies what the last one left into the file's directory, if there was one. It may have been one of phase
+    0, or the owner's own, in the file that phase 1 keeps fresh. Raises ConfigError.
     """
-    if left:
+    legacy = filepaths.legacy_duckdb_path()
+    if legacy and legacy.is_file() and _others_built_in(legacy):
+        copy_database(legacy, file)
+        return False
+    if state():
         (found,) = (path for path in file.parent.iterdir() if path.is_file())
         found.rename(file)
         # Views name the database that they are in, which is called after its file.
@@ -59,6 +86,16 @@ def restore(profile: Profile, file: Path, *, left: bool) -> bool:
     if own and own.is_file():
         copy_database(own, file)
     return False
+
+
+def _others_built_in(file: Path) -> bool:
+    try:
+        return legacy_snapshot_id(file) is None
+    except duckdb.Error as error:
+        raise ConfigError(
+            f"opening {file}, which the build may have to go on from, failed: {error}",
+            hint="wait until nobody writes to it",
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import duckdb
 
 from backend import filepaths
 from backend.audit import parquet_columns
+from backend.catalog import Entry
 from backend.errors import BuildFailed, ConfigError
 from backend.manifest import USER_COLUMN, Column, MartSpec, label_for
 from backend.names import folded, unfit_datasets
@@ -85,21 +86,35 @@ class AdoptedProject:
         }
         return {name: ids[r.database, r.schema, r.identifier] for name, r in self.relations.items()}
 
+    @property
+    def catalog(self) -> list[Entry]:
+        """Every mart as the API finds it in a file that the project builds in."""
+        return [
+            Entry(name, r.schema, r.identifier, r.scope, *self._words(self.mart_nodes[name]))
+            for name, r in self.relations.items()
+        ]
+
+    def _words(self, unique_id: str) -> tuple[str, dict[str, str]]:
+        """The description of a relation, and those of its columns."""
+        node = self.manifest["nodes"][unique_id]
+        columns = {column["name"]: column["description"].strip() for column in node["columns"].values()}
+        return node["description"].strip(), columns
+
     def specs(self, directory: Path) -> list[MartSpec]:
         """Every mart: its columns as they are in its file in ``directory``, with the project's words on them."""
         with duckdb.connect() as connection:
             return [self._spec(name, connection, directory / f"{name}.parquet") for name in self.relations]
 
     def _spec(self, name: str, connection: duckdb.DuckDBPyConnection, file: Path) -> MartSpec:
-        node = self.manifest["nodes"][self.mart_nodes[name]]
-        words = {folded(column["name"]): column["description"].strip() for column in node["columns"].values()}
+        description, described = self._words(self.mart_nodes[name])
+        words = {folded(column): text for column, text in described.items()}
         columns = tuple(
             Column(c.name, c.type, words.get(folded(c.name), "")) for c in parquet_columns(connection, file)
         )
         return MartSpec(
             name=name,
             label=label_for(name),
-            description=node["description"].strip(),
+            description=description,
             columns=columns,
             scope=scope_column([column.name for column in columns], self.relations[name].scope),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -9,8 +10,9 @@ from typing import ClassVar
 import duckdb
 
 from backend import filepaths
+from backend.catalog import Entry
 from backend.errors import NoSnapshot
-from backend.quoting import parquet_file, quoted
+from backend.quoting import literal, parquet_file, quoted
 from backend.snapshots import SnapshotStore
 from deploy.pipeline.adopted.build import restore
 from deploy.pipeline.adopted.dbt import AdoptedDbt
@@ -51,7 +53,7 @@ class AdoptedTwins:
             self.marts = project.mart_names
             self._parquet.mkdir()
             external_root(self._workspace).mkdir(parents=True)
-            restore(project.profile, self._workspace / project.profile.file_name, left=self._state())
+            restore(project.profile, self._workspace / project.profile.file_name, self._state)
             dbt = AdoptedDbt(
                 project.parsed,
                 {},
@@ -94,6 +96,22 @@ class AdoptedTwins:
     @property
     def _parquet(self) -> Path:
         return self.work / "parquet"
+
+
+def attach_marts(connection: duckdb.DuckDBPyConnection, file: Path, alias: str, catalog: Sequence[Entry]) -> Side:
+    """Attach a DuckDB file for reading; the marts that its catalog names, as they are published.
+
+    Raises duckdb.Error.
+    """
+    connection.execute(f"ATTACH {literal(str(file))} AS {alias} (READ_ONLY)")
+    tables = connection.execute(
+        "SELECT lower(schema_name), lower(table_name) FROM duckdb_tables() WHERE database_name = ?", [alias]
+    ).fetchall()
+    return {
+        entry.mart: _as_published(connection, f"{alias}.{entry.sql}")
+        for entry in catalog
+        if (entry.schema.lower(), entry.identifier.lower()) in tables
+    }
 
 
 def _as_published(connection: duckdb.DuckDBPyConnection, table: str) -> str:

@@ -12,11 +12,12 @@ from pathlib import Path
 import duckdb
 
 from backend import filepaths
+from backend.catalog import path_of, read_catalog
 from backend.errors import BundleError, SnapshotGone
 from backend.quoting import parquet_file
 from backend.scripts.bootstrap_duckdb import recorded_snapshot
 from backend.snapshots import SnapshotStore
-from deploy.pipeline.adopted.twins import AdoptedTwins
+from deploy.pipeline.adopted.twins import AdoptedTwins, attach_marts
 from deploy.pipeline.parity.compare import compare
 from deploy.pipeline.parity.report import Comparison, Report
 from deploy.pipeline.parity.twins import Twins, attach_tables
@@ -77,17 +78,18 @@ def _compare_builds(twins: Twins | AdoptedTwins) -> Comparison:
 def _compare_file(work: Path) -> Comparison:
     file, root = filepaths.legacy_duckdb_path(), filepaths.parquet_dir()
     names = ("phase-0 file", "its snapshot")
-    if filepaths.adopted_project_dir():
-        return Comparison(*names, reason="it is not compared yet where DBT_PROJECT_DIR is set")
     if file is None or root is None:
         return Comparison(*names, reason="this phase has not both of them")
     if not file.is_file():
         return Comparison(*names, reason=f"there is no {file} yet")
     with _connect(work) as connection:
         # From here on it is this very file, even when a publish replaces it.
-        old = attach_tables(connection, file, "old")
+        if filepaths.adopted_project_dir():
+            old = attach_marts(connection, file, "old", read_catalog(path_of(file)) or [])
+        else:
+            old = attach_tables(connection, file, "old")
         connection.execute("USE old")
-        snapshot_id = recorded_snapshot(connection)
+        snapshot_id = recorded_snapshot(connection, file)
         if snapshot_id is None:
             return Comparison(*names, reason=f"{file} does not say of which snapshot it is: a phase-0 build wrote it")
         try:

@@ -10,16 +10,11 @@ from backend.filepaths import REPO_ROOT
 from tests.e2e.rollout.operator import HIDDEN, missing
 
 GUIDE = REPO_ROOT / "deploy" / "ADOPT.md"
-STEPS = {
-    int(number): text
-    for number, text in re.findall(
-        r"^### (\d+)\. (.*?)(?=^##|\Z)", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    )
-}
+STEPS = dict(re.findall(r"^### (\w+)\. (.*?)(?=^##|\Z)", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE))
 
 
 def block(number, language):
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```", STEPS[number], re.DOTALL | re.MULTILINE) or [""]
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```", STEPS[str(number)], re.DOTALL | re.MULTILINE) or [""]
     return found
 
 

@@ -78,6 +78,17 @@ class Shop:
             connection.execute(TILL)
         self.dbt("deps")
 
+    @classmethod
+    def of_an_owner(cls, root):
+        """A shop that its owner has built once, where anybody on the host may read and write."""
+        shop = cls(root)
+        shop.open()
+        shop.dbt("build")
+        for path in (shop.root, *shop.root.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o777 if path.is_dir() else 0o666)
+        return shop
+
     def dbt(self, *arguments):
         """The owner's own dbt."""
         result = run_dbt(*arguments, project=self.project, **self.variables)
@@ -100,9 +111,15 @@ class Shop:
             "TMPDIR": str(self.root),
         }
 
-    def run(self, *command):
+    def run(self, *command, **more):
         return subprocess.run(
-            command, env=self.environment, cwd=REPO_ROOT, capture_output=True, text=True, check=False, timeout=300
+            command,
+            env=self.environment | more,
+            cwd=REPO_ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
         )
 
     def build(self, *arguments):

@@ -9,10 +9,6 @@ import pytest
 from backend import filepaths
 from backend.errors import ConfigError
 from backend.filepaths import REPO_ROOT, adopted_project_dir
-from deploy.pipeline.adopted.profile import Profile
-from deploy.pipeline.adopted.project import AdoptedProject
-from deploy.pipeline.build import run_build
-from deploy.pipeline.outcome import Outcome
 
 PROJECT = REPO_ROOT / "tests" / "foreign" / "bike_shop"
 
@@ -24,24 +20,11 @@ def run(*command):
     )
 
 
-def test_phase_0_is_the_owners_own_stack():
-    result = run("make", "up", "PHASE=0")
-    assert result.returncode == 2
-    assert result.stderr.startswith("Phase 0 of a project of your own is your own stack")
-
-
 def test_the_example_is_asked_for_no_marts_of_a_project(tmp_path):
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPO_ROOT)}
     command = [sys.executable, "-m", "deploy.pipeline", "marts"]
     result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr.splitlines()[0]) == (1, "DBT_PROJECT_DIR is not set")
-
-
-def test_without_a_store_the_owners_dbt_is_the_one_to_run(monkeypatch, tmp_path):
-    monkeypatch.delenv("PARQUET_DIR", raising=False)
-    project = AdoptedProject(PROJECT, tmp_path, Profile("p", "t", {}, None), {"nodes": {}}, "", ())
-    with pytest.raises(ConfigError, match="PARQUET_DIR is not set"):
-        run_build(project, Outcome(), run_id="run", holder="test")
 
 
 def test_the_example_by_its_own_name_is_the_example(monkeypatch):

@@ -19,7 +19,7 @@ def begin(tmp_path):
         profile = SimpleNamespace(database=own)
         with store.build("run", holder="test") as build:
             file = build.workspace / name
-            possible = restore(profile, file, left=build.restore_state())
+            possible = restore(profile, file, build.restore_state)
             with duckdb.connect(str(file)) as connection:
                 connection.execute("CREATE TABLE IF NOT EXISTS history AS SELECT 0 AS n")
                 rows = connection.execute("SELECT count(*) FROM history").fetchall()[0][0]

@@ -15,10 +15,14 @@ QUERY = "/api/analytics/datasets/fct_transactions/query"
 
 
 def open_api(
-    *, parquet_dir: Path | None = None, duckdb_path: Path | None = None, **settings: object
+    *,
+    parquet_dir: Path | None = None,
+    duckdb_path: Path | None = None,
+    catalog: Path | None = None,
+    **settings: object,
 ) -> tuple[TestClient, Database]:
     limits = Settings(**settings)
-    database = Database(limits, parquet_dir=parquet_dir, duckdb_path=duckdb_path)
+    database = Database(limits, parquet_dir=parquet_dir, duckdb_path=duckdb_path, catalog=catalog)
     return TestClient(create_app(settings=limits, database=database, secret=SECRET)), database
 
 

@@ -4,6 +4,8 @@ from deploy.rollout.compose import Config
 from deploy.rollout.phases import MOVING, PATH_VARIABLES, PHASES, Mount, phase_of
 from tests.compose.test_rendered import render
 
+FILE = {"LEGACY_DUCKDB_FILE": "dev/shop of ours.db"}
+
 
 @pytest.fixture(scope="module", params=PHASES)
 def phase(request):
@@ -19,9 +21,22 @@ def services(phase):
 def test_what_the_rollout_knows_of_a_phase_is_what_the_compose_files_say(phase, services, service):
     place = PHASES[phase][service]
     environment = services[service]["environment"]
-    assert {name: environment[name] for name in PATH_VARIABLES if name in environment} == dict(place.variables)
+    paths = {name: environment[name] for name in PATH_VARIABLES if name in environment}
+    assert paths == {name: path.replace("*", "analytics.duckdb") for name, path in place.variables.items()}
     (mount,) = [mount for mount in services[service]["volumes"] if mount["source"] != "unused"]
     assert Mount(mount["type"], mount["target"], not mount.get("read_only", False)) == place.mount
+
+
+@pytest.mark.parametrize("service", MOVING)
+def test_a_stack_with_a_volume_and_a_file_of_its_own_is_of_the_same_phases(phase, service):
+    taken = render(f"phase{phase}", LEGACY_DUCKDB_VOLUME="shop_data", **FILE)
+    config, definition = Config(taken), taken["services"][service]
+    mount = PHASES[phase][service].mount
+    assert phase_of(service, definition["environment"], [mount]) == phase
+    if phase < 2:
+        assert config.storage(service, mount.target) == "shop_data"
+        assert config.is_external("shop_data")
+    assert not config.is_external("parquet-marts_dagster_postgres_data")
 
 
 def test_where_the_marts_lie_is_what_the_compose_files_say(phase):

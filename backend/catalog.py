@@ -1,0 +1,62 @@
+"""Which relations of somebody's own DuckDB file are datasets: a JSON file beside it, its catalog.
+
+The pipeline writes it, which knows the dbt project that builds in the file. Of a file that has to have one, the API
+shows nothing before it is there: nobody else knows whose rows are whose.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from backend.errors import SnapshotCorrupt
+from backend.manifest import USER_COLUMN
+from backend.quoting import quoted
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The dataset ``mart`` is the relation ``identifier`` in ``schema``; ``columns`` has the words on some of them.
+
+    ``scope`` is as in ``backend.manifest.MartSpec``.
+    """
+
+    mart: str
+    schema: str
+    identifier: str
+    scope: str = USER_COLUMN
+    description: str = ""
+    columns: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def sql(self) -> str:
+        """The relation as SQL, where the file is the current database."""
+        return f"{quoted(self.schema)}.{quoted(self.identifier)}"
+
+
+def path_of(file: Path) -> Path:
+    """Where the catalog of a DuckDB file lies."""
+    return file.with_name(file.name + ".marts.json")
+
+
+def write_catalog(file: Path, entries: Iterable[Entry]) -> None:
+    """Replace the catalog of the DuckDB file, at one moment. Raises OSError."""
+    path = path_of(file)
+    new = path.with_name(path.name + ".next")
+    new.write_text(json.dumps([asdict(entry) for entry in entries], indent=1, ensure_ascii=False), encoding="utf-8")
+    new.replace(path)
+
+
+def read_catalog(path: Path) -> list[Entry] | None:
+    """What ``write_catalog`` wrote; None where there is nothing. Raises SnapshotCorrupt where it is something else."""
+    try:
+        return [Entry(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise SnapshotCorrupt(
+            f"reading {path} failed: {type(error).__name__}: {error}",
+            hint="start the Dagster daemon anew: it writes it",
+        ) from error
