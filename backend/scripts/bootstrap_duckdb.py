@@ -80,17 +80,22 @@ def legacy_snapshot_id(path: Path) -> str | None:
     Raises duckdb.Error when it can't be opened.
     """
     with duckdb.connect(str(path), read_only=True) as connection:
-        return recorded_snapshot(connection, path)
+        snapshot_id, modified = _record(connection)
+    return snapshot_id if modified in (None, path.stat().st_mtime_ns // 1000) else None
 
 
-def recorded_snapshot(connection: duckdb.DuckDBPyConnection, path: Path) -> str | None:
-    """The same, of the file that is the connection's current database."""
+def recorded_snapshot(connection: duckdb.DuckDBPyConnection) -> str | None:
+    """Which snapshot the current database says it was written from; the example's own builds make it forget."""
+    return _record(connection)[0]
+
+
+def _record(connection: duckdb.DuckDBPyConnection) -> tuple[str | None, int | None]:
+    """The snapshot, and the time that the file then had in microseconds, which files from before 0025 don't say."""
     try:
         ((snapshot_id, *modified),) = connection.execute(f"FROM {_RECORD}.written_from").fetchall()
     except duckdb.CatalogException:
-        return None
-    # Written before 0025, it doesn't say when; then only the example's own builds take the record away.
-    return str(snapshot_id) if not modified or path.stat().st_mtime_ns // 1000 == modified[0] else None
+        return None, None
+    return str(snapshot_id), modified[0] if modified else None
 
 
 def recorded_scopes(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:

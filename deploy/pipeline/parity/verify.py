@@ -15,7 +15,7 @@ from backend import filepaths
 from backend.catalog import path_of, read_catalog
 from backend.errors import BundleError, SnapshotGone
 from backend.quoting import parquet_file
-from backend.scripts.bootstrap_duckdb import recorded_snapshot
+from backend.scripts.bootstrap_duckdb import legacy_snapshot_id, recorded_snapshot
 from backend.snapshots import SnapshotStore
 from deploy.pipeline.adopted.twins import AdoptedTwins, attach_marts
 from deploy.pipeline.parity.compare import compare
@@ -82,16 +82,20 @@ def _compare_file(work: Path) -> Comparison:
         return Comparison(*names, reason="this phase has not both of them")
     if not file.is_file():
         return Comparison(*names, reason=f"there is no {file} yet")
+    unknown = Comparison(*names, reason=f"{file} does not say of which snapshot it is: a phase-0 build wrote it")
+    adopted = filepaths.adopted_project_dir() is not None
+    if adopted and legacy_snapshot_id(file) is None:
+        return unknown
     with _connect(work) as connection:
         # From here on it is this very file, even when a publish replaces it.
-        if filepaths.adopted_project_dir():
+        if adopted:
             old = attach_marts(connection, file, "old", read_catalog(path_of(file)) or [])
         else:
             old = attach_tables(connection, file, "old")
         connection.execute("USE old")
-        snapshot_id = recorded_snapshot(connection, file)
+        snapshot_id = recorded_snapshot(connection)
         if snapshot_id is None:
-            return Comparison(*names, reason=f"{file} does not say of which snapshot it is: a phase-0 build wrote it")
+            return unknown
         try:
             snapshot = SnapshotStore(root).open(snapshot_id)
         except SnapshotGone as error:

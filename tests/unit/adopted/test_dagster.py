@@ -10,6 +10,7 @@ import duckdb
 import pytest
 from dagster import AssetKey, DagsterInstance, materialize
 
+from backend.catalog import path_of, read_catalog
 from backend.filepaths import REPO_ROOT
 
 from .shop import copied
@@ -172,6 +173,9 @@ def test_a_run_of_one_mart_publishes_a_whole_snapshot_on_top(first, shop):
 def test_the_file_of_phase_1_has_what_is_served(first, shop):
     served = shop.manifest()
     with duckdb.connect(str(shop.root / "analytics.duckdb"), read_only=True) as connection:
-        found = {mart: connection.execute(f'SELECT count(*) FROM main."{mart}"').fetchone() for mart in served.marts}
+        found = {
+            entry.mart: connection.execute(f"SELECT count(*) FROM {entry.sql}").fetchone()
+            for entry in read_catalog(path_of(shop.root / "analytics.duckdb"))
+        }
     assert found == {mart: (entry.rows,) for mart, entry in served.marts.items()}
     assert found["Sales"] == (4,), "as before the last sale: it was not built again"

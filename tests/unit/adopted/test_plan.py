@@ -13,7 +13,14 @@ from deploy.pipeline.adopted.plan import Plan
 @pytest.fixture
 def plan(tmp_path):
     relation = Relation("Sales", "shop", "main_finance", "Sales", False, "customer_no")
-    return Plan(["build", "--select", "fqn:a.b+"], [relation], tmp_path / "m", tmp_path / "e", tmp_path / "result")
+    return Plan(
+        ["build", "--select", "fqn:a.b+"],
+        [relation],
+        tmp_path / "m",
+        tmp_path / "e",
+        tmp_path / "result",
+        tmp_path / "t",
+    )
 
 
 def test_a_plan_is_read_as_it_was_written(plan, tmp_path):
