@@ -62,6 +62,7 @@ token:  ## A bearer token for USER_ID=1, for the demo and the containers
 
 ##@ In containers
 up:  ## Start PHASE=0, 1 or 2 (default 2); returns when the API answers from real data
+	@$(if $(and $(ADOPTED),$(filter 0,$(PHASE))),$(if $(LEGACY_DUCKDB_VOLUME),,echo 'Phase 0 of a project of your own is your own stack: LEGACY_DUCKDB_VOLUME names its volume, see deploy/ADOPT.md.' >&2; exit 1))
 	@$(MAKE) --no-print-directory setup
 	@$(if $(ADOPTED),$(MAKE) --no-print-directory marts)
 	@$(MAKE) --no-print-directory images

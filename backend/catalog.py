@@ -7,12 +7,13 @@ shows nothing before it is there: nobody else knows whose rows are whose.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from backend.errors import SnapshotCorrupt
 from backend.manifest import USER_COLUMN
+from backend.names import folded
 from backend.quoting import quoted
 
 
@@ -30,10 +31,14 @@ class Entry:
     description: str = ""
     columns: dict[str, str] = field(default_factory=dict)
 
+    def sql(self, database: str) -> str:
+        """The relation as SQL; ``database`` is what DuckDB calls the file, as which a schema may be called, too."""
+        return f"{quoted(database)}.{quoted(self.schema)}.{quoted(self.identifier)}"
+
     @property
-    def sql(self) -> str:
-        """The relation as SQL, where the file is the current database."""
-        return f"{quoted(self.schema)}.{quoted(self.identifier)}"
+    def meaning(self) -> tuple[str, ...]:
+        """Which rows are shown as which dataset, and to whom."""
+        return self.mart, folded(self.schema), folded(self.identifier), folded(self.scope)
 
 
 def path_of(file: Path) -> Path:
@@ -47,6 +52,20 @@ def write_catalog(file: Path, entries: Iterable[Entry]) -> None:
     new = path.with_name(path.name + ".next")
     new.write_text(json.dumps([asdict(entry) for entry in entries], indent=1, ensure_ascii=False), encoding="utf-8")
     new.replace(path)
+
+
+def withhold(file: Path, entries: Sequence[Entry]) -> None:
+    """Show of the file, until it is what ``entries`` were written for, only what means the same before and after.
+
+    A column that says whose a row is may be there under its other name only. A file without a catalog gets all entries.
+    Raises OSError.
+    """
+    try:
+        known = read_catalog(path_of(file))
+    except SnapshotCorrupt:
+        known = []
+    same = {entry.meaning for entry in (entries if known is None else known)}
+    write_catalog(file, [entry for entry in entries if entry.meaning in same])
 
 
 def read_catalog(path: Path) -> list[Entry] | None:

@@ -23,7 +23,7 @@ from backend.errors import LockHeld, NoSnapshot, SnapshotCorrupt
 from backend.manifest import USER_COLUMN, label_for
 from backend.names import folded
 from backend.quoting import quoted
-from backend.scripts.bootstrap_duckdb import recorded_scopes
+from backend.scripts.bootstrap_duckdb import current_database, recorded_scopes
 
 _TABLES = """
     SELECT table_name, comment FROM duckdb_tables()
@@ -170,7 +170,8 @@ def named(connection: duckdb.DuckDBPyConnection, entry: Entry) -> Dataset:
     are.
     """
     words = {folded(name): text for name, text in entry.columns.items()}
-    source, columns = entry.sql, describe(connection, entry.sql, {})
+    source = entry.sql(current_database(connection))
+    columns = describe(connection, source, {})
     is_table = bool(connection.execute(_IS_TABLE, [entry.schema, entry.identifier]).fetchall())
     if huge := [quoted(column.name) for column in columns if column.sqltype.id in ("hugeint", "uhugeint")]:
         # What `sum` gives of whole numbers, as what it is exported.
@@ -189,6 +190,6 @@ def named(connection: duckdb.DuckDBPyConnection, entry: Entry) -> Dataset:
     )
     if entry.scope != USER_COLUMN and dataset.user_column is None:
         raise SnapshotCorrupt(
-            f"the column {entry.scope!r} is to say whose row it is, and {entry.sql} has no such", hint="build it anew"
+            f"the column {entry.scope!r} is to say whose row it is, and {entry.mart} has no such", hint="build it anew"
         )
     return dataset

@@ -16,6 +16,8 @@ from pathlib import Path
 import duckdb
 
 from backend.catalog import Entry
+from backend.checksum import file_sha256
+from backend.errors import SnapshotCorrupt
 from backend.manifest import Manifest
 from backend.quoting import literal, parquet_file, quoted
 from backend.snapshots import Snapshot, SnapshotStore
@@ -44,13 +46,19 @@ def write_duckdb_file(snapshot: Snapshot, path: Path, catalog: Sequence[Entry] |
 
     It says of which snapshot it is (``legacy_snapshot_id``), and is as old as that, so that the API's ``last_refresh``
     is the same in both phases. It is written beside its target and renamed over it, so that a reader meets the old file
-    or the new one, never a lock. Raises duckdb.Error or OSError; then ``path`` is as it was.
+    or the new one, never a lock. Raises duckdb.Error, OSError, or SnapshotCorrupt where what the build left is not what
+    was published; then ``path`` is as it was.
     """
     microseconds = (snapshot.manifest.created_at - _EPOCH) // timedelta(microseconds=1)
     temporary = path.with_name(path.name + ".next")
     _remove_with_log(temporary)
     if catalog is not None and snapshot.database is not None:
         shutil.copyfile(snapshot.database, temporary)
+        if file_sha256(temporary) != snapshot.manifest.state[snapshot.database.name]:
+            raise SnapshotCorrupt(
+                f"{snapshot.database} is not what was published, and {path} was left as it is",
+                hint="`make rollback-data SNAPSHOT=<id>` to one that is whole",
+            )
     with duckdb.connect(str(temporary)) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         if catalog is None:
@@ -81,7 +89,9 @@ def legacy_snapshot_id(path: Path) -> str | None:
     """
     with duckdb.connect(str(path), read_only=True) as connection:
         snapshot_id, modified = _record(connection)
-    return snapshot_id if modified in (None, path.stat().st_mtime_ns // 1000) else None
+    log = path.with_name(path.name + ".wal")
+    untouched = modified in (None, path.stat().st_mtime_ns // 1000) and not (log.exists() and log.stat().st_size)
+    return snapshot_id if untouched else None
 
 
 def recorded_snapshot(connection: duckdb.DuckDBPyConnection) -> str | None:
@@ -120,11 +130,19 @@ def _copy(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
 def _make_tables(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, catalog: Sequence[Entry]) -> None:
     """Make a table of each mart that is none in the copy: a view may need files, or what dbt attaches."""
     tables = connection.execute("SELECT lower(schema_name), lower(table_name) FROM duckdb_tables()").fetchall()
+    database = current_database(connection)
     for entry in catalog:
         if entry.mart in snapshot.manifest.marts and (entry.schema.lower(), entry.identifier.lower()) not in tables:
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(entry.schema)}")
-            connection.execute(f"DROP VIEW IF EXISTS {entry.sql}")
-            connection.execute(f"CREATE TABLE {entry.sql} AS FROM {parquet_file(snapshot.file(entry.mart))}")
+            relation = entry.sql(database)
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(database)}.{quoted(entry.schema)}")
+            connection.execute(f"DROP VIEW IF EXISTS {relation}")
+            connection.execute(f"CREATE TABLE {relation} AS FROM {parquet_file(snapshot.file(entry.mart))}")
+
+
+def current_database(connection: duckdb.DuckDBPyConnection) -> str:
+    """What DuckDB calls the file that the connection is on."""
+    ((name,),) = connection.execute("SELECT current_database()").fetchall()
+    return str(name)
 
 
 def _remove_with_log(path: Path) -> None:

@@ -78,7 +78,8 @@ def take_over(arguments: argparse.Namespace) -> None:
     store = _store()
     wait = PipelineSettings().build_lock_wait_seconds
     manifest = store.take_over(SnapshotStore(arguments.source), holder=_holder(), wait=wait)
-    refresh_legacy_file(store)
+    if filepaths.adopted_project_dir() is None:  # of others it takes what the daemon writes; their builds do it
+        refresh_legacy_file(store)
     _say(f"Serving snapshot {manifest.id} of {arguments.source}; {len(store.ids())} snapshots are here")
 
 

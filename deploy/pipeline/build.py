@@ -18,8 +18,8 @@ import duckdb
 
 from backend import filepaths, tally
 from backend.audit import Written
-from backend.catalog import write_catalog
-from backend.errors import AuditFailed, BuildFailed, BundleError
+from backend.catalog import path_of
+from backend.errors import AuditFailed, BuildFailed, BundleError, ConfigError
 from backend.manifest import Manifest
 from backend.parquet_types import as_kept
 from backend.snapshots import Build, SnapshotStore
@@ -63,28 +63,18 @@ def run_build(
         else:
             outcome.snapshot = _build_example(project, build, outcome, select)
     _retain(store, settings)
-    announce(project)
-    refresh_legacy_file(store, gone_on_from=True)
-
-
-def announce(project: DbtProject | AdoptedProject) -> None:
-    """Say which relations of the phase-0 file are marts, where that is not the example's. Raises BuildFailed."""
-    file = filepaths.phase_0_file()
-    if file is None or not isinstance(project, AdoptedProject):
-        return
-    try:
-        write_catalog(file, project.catalog)
-    except OSError as error:
-        raise BuildFailed(
-            f"writing which relations of {file} are marts failed: {error}", hint="the user that builds has to own it"
-        ) from error
+    refresh_legacy_file(store, project.catalog if isinstance(project, AdoptedProject) else None)
 
 
 def _build_phase_0(project: DbtProject | AdoptedProject, outcome: Outcome, select: Sequence[str] | None) -> None:
     if isinstance(project, AdoptedProject):
         build_in_place(project, outcome, select)
-        announce(project)
         return
+    if path_of(filepaths.build_database()).exists():
+        raise ConfigError(
+            f"{filepaths.build_database()} is of a project of your own, and DBT_PROJECT_DIR is not set",
+            hint="set it: the example would be built into that file",
+        )
     with tempfile.TemporaryDirectory(prefix="dbt-run-") as artefacts:
         _build(Dbt(Path(artefacts), {}), project, outcome, select)
 

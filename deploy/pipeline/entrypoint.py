@@ -15,10 +15,10 @@ from dagster import DagsterInstance
 
 from backend import filepaths
 from backend.errors import BundleError
+from deploy.pipeline.adopted.build import announce
 from deploy.pipeline.adopted.kept import keep
 from deploy.pipeline.adopted.project import parsed_project
 from deploy.pipeline.adopted.variables import provide_variables
-from deploy.pipeline.build import announce
 from deploy.pipeline.orphans import fail_orphaned_runs
 from deploy.pipeline.source import provide_password
 

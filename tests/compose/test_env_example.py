@@ -23,11 +23,10 @@ NAME = "[A-Z][A-Z0-9_]*"
 # Read by Compose itself, before any file of ours.
 COMPOSE_OWN = {"COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES"}
 
-# A mount can't be left out: what is mounted, and where, while the variable is empty. Nor can a volume's name.
+# A mount can't be left out: what is mounted, and where, while the variable is empty.
 PLACEHOLDERS = {
     "DBT_PROJECT_DIR": {"unused", "/opt/dagster/project"},
     "DBT_FILES_DIR": {"unused", "/opt/dagster/files"},
-    "LEGACY_DUCKDB_VOLUME": {"none"},
 }
 
 # Read somewhere, and nobody's to set in .env: name -> why.

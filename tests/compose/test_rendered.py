@@ -285,6 +285,12 @@ def test_a_stack_that_is_taken_over_keeps_its_volume_and_its_file(phase):
         assert paths == {name: path.replace("analytics.duckdb", "dev/shop.db") for name, path in expected.items()}
 
 
+def test_a_volume_without_the_project_that_says_whose_rows_it_has_is_none():
+    volumes = render("phase0", **TAKEN)["volumes"].values()
+    assert "shop_data" not in {definition.get("name") for definition in volumes}
+    assert [definition for definition in volumes if definition.get("external")], "so Compose finds nothing to mount"
+
+
 def test_the_backend_shows_of_a_projects_file_what_its_catalog_names():
     for phase, catalog in (("phase0", True), ("phase1", True), ("phase2", False)):
         environment = render(phase, **SHOP, **TAKEN)["services"]["backend"]["environment"]

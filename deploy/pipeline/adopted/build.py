@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 
 from backend import filepaths
+from backend.catalog import withhold, write_catalog
 from backend.errors import ConfigError
 from backend.manifest import Manifest
 from backend.scripts.bootstrap_duckdb import legacy_snapshot_id
@@ -59,12 +60,26 @@ def build_in_place(project: AdoptedProject, outcome: Outcome, select: Sequence[s
             f"the project builds in a file called {project.profile.file_name}, phase 0 has {file.name}",
             hint="its relations name the database after it: set LEGACY_DUCKDB_FILE",
         )
+    announce(project)
     external_root(file.parent).mkdir(exist_ok=True)
     outcome.built = [name for name in project.relations if select is None or name in select]
     dbt = AdoptedDbt(project.parsed, {}, root=project.root, profile=project.profile, workspace=file.parent)
     parts = None if select is None else project.selection([project.mart_nodes[name] for name in outcome.built])
     outcome.results = dbt.build(parts)
     check(outcome.results, project.manifest["nodes"])
+    write_catalog(file, project.catalog)
+
+
+def announce(project: AdoptedProject) -> None:
+    """Say which relations of the phase-0 file, where there is one, are marts, as it is now. Raises ConfigError."""
+    file = filepaths.phase_0_file()
+    try:
+        if file is not None:
+            withhold(file, project.catalog)
+    except OSError as error:
+        raise ConfigError(
+            f"writing which relations of {file} are marts failed: {error}", hint="the user that builds has to own it"
+        ) from error
 
 
 def restore(profile: Profile, file: Path, state: Callable[[], bool]) -> bool:

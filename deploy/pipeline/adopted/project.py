@@ -92,7 +92,13 @@ class AdoptedProject:
         return [
             Entry(name, r.schema, r.identifier, r.scope, *self._words(self.mart_nodes[name]))
             for name, r in self.relations.items()
+            if name not in self.elsewhere
         ]
+
+    @property
+    def elsewhere(self) -> list[str]:
+        """Marts that lie in another database than the file which the project builds in."""
+        return [name for name, r in self.relations.items() if r.database != self.profile.database_name]
 
     def _words(self, unique_id: str) -> tuple[str, dict[str, str]]:
         """The description of a relation, and those of its columns."""

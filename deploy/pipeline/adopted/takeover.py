@@ -43,12 +43,14 @@ def _called(project: AdoptedProject, file: Path) -> Iterator[str]:
     if file.name != project.profile.file_name:
         yield (
             f"the profile's file is called {project.profile.file_name}, and what is in it names the database after "
-            "that (LEGACY_DUCKDB_FILE)"
+            "that (LEGACY_DUCKDB_FILE; DUCKDB_PATH is ours in containers: let the profile take another variable)"
         )
 
 
 def _unreadable(project: AdoptedProject, file: Path) -> Iterator[str]:
     """Marts that the API can't read there, as it opens the file: with nothing attached, and no other file in reach."""
+    for mart in project.elsewhere:
+        yield f"{mart}: it lies in the database {project.relations[mart].database}, which is another file"
     try:
         with connect(Settings(), str(file), read_only=True) as connection:
             lock_down(connection)

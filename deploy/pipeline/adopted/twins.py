@@ -108,7 +108,7 @@ def attach_marts(connection: duckdb.DuckDBPyConnection, file: Path, alias: str, 
         "SELECT lower(schema_name), lower(table_name) FROM duckdb_tables() WHERE database_name = ?", [alias]
     ).fetchall()
     return {
-        entry.mart: _as_published(connection, f"{alias}.{entry.sql}")
+        entry.mart: _as_published(connection, entry.sql(alias))
         for entry in catalog
         if (entry.schema.lower(), entry.identifier.lower()) in tables
     }

@@ -174,7 +174,7 @@ def test_the_file_of_phase_1_has_what_is_served(first, shop):
     served = shop.manifest()
     with duckdb.connect(str(shop.root / "analytics.duckdb"), read_only=True) as connection:
         found = {
-            entry.mart: connection.execute(f"SELECT count(*) FROM {entry.sql}").fetchone()
+            entry.mart: connection.execute(f"SELECT count(*) FROM {entry.sql('analytics')}").fetchone()
             for entry in read_catalog(path_of(shop.root / "analytics.duckdb"))
         }
     assert found == {mart: (entry.rows,) for mart, entry in served.marts.items()}

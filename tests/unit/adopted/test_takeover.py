@@ -4,17 +4,22 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
 import httpx
 import pytest
 
-from backend.catalog import path_of, read_catalog
-from backend.errors import ConfigError
+from backend.catalog import Entry, path_of, read_catalog, write_catalog
+from backend.errors import BuildFailed, ConfigError
 from backend.scripts.bootstrap_duckdb import legacy_snapshot_id
 from deploy.pipeline.adopted import takeover
+from deploy.pipeline.adopted.build import build_in_place
+from deploy.pipeline.adopted.dbt import AdoptedDbt
+from deploy.pipeline.dbt import NodeResult
+from deploy.pipeline.outcome import Outcome
 from tests.serving import served
 from tests.unit.backend.api import bearer, open_api
 
@@ -103,6 +108,10 @@ def story(once, installed):
         volume.shop.dbt("build")
         note("owner's again")
         facts["refresh"] = volume.pipeline(1, "refresh-file")
+        facts["example"] = [
+            volume.pipeline(phase, *command, DBT_PROJECT_DIR="", DBT_TARGET="embedded", SOURCE_DUCKDB_PATH="/nowhere")
+            for phase, *command in ((0, "build"), (1, "refresh-file"))
+        ]
         facts["untouched"] = dict(volume.query(SALES)) == facts["owner's again"]["sales"]
         volume.build(1)
         facts["modified"] = volume.file.stat().st_mtime_ns
@@ -169,6 +178,27 @@ def test_what_the_owner_built_is_not_written_over_by_what_did_not_go_on_from_it(
     assert "was left alone: somebody has built in it since" in said
 
 
+def test_a_failed_build_in_place_shows_no_mart_to_others_than_before(tmp_path, monkeypatch):
+    """The tables may be of the project as it is now already, of which the catalog did not say whose rows they have."""
+    file = tmp_path / "shop.duckdb"
+    write_catalog(file, [Entry("Sales", "main", "Sales"), Entry("best", "main", "best")])
+    now = [Entry("Sales", "main", "Sales", "customer_no"), Entry("best", "main", "best")]
+    project = SimpleNamespace(
+        profile=SimpleNamespace(file_name=file.name), relations={}, parsed=tmp_path, root=tmp_path, catalog=now,
+        manifest={"nodes": {}},
+    )  # fmt: skip
+    monkeypatch.setenv("DUCKDB_PATH", str(file))
+    monkeypatch.delenv("PARQUET_DIR", raising=False)
+    results = [NodeResult("model.shop.best", "error", "no", None)]
+    monkeypatch.setattr(AdoptedDbt, "build", lambda *_: results)
+    with pytest.raises(BuildFailed):
+        build_in_place(project, Outcome(), None)
+    assert read_catalog(path_of(file)) == now[1:]
+    results[0] = replace(results[0], status="success")
+    build_in_place(project, Outcome(), None)
+    assert read_catalog(path_of(file)) == now
+
+
 def test_what_phase_0_can_not_show_is_said_before_anything_is_changed(installed, tmp_path):
     volume = Volume(copied(installed, tmp_path / "shop"))
     before = volume.shop.hashes()
@@ -203,6 +233,13 @@ def test_phase_0_of_a_file_with_another_name_is_refused(story):
     assert code == 1
     assert "the project builds in a file called shop.dev.duckdb, phase 0 has other.duckdb" in said
     assert not other.exists()
+
+
+def test_the_example_is_not_built_into_it_where_nobody_says_whose_it_is(story):
+    _, facts = story
+    for code, said in facts["example"]:
+        assert code == 1
+        assert "of a project of your own" in said
 
 
 def test_the_catalog_says_what_is_a_mart_now(story):

@@ -3,7 +3,7 @@
 import duckdb
 import pytest
 
-from backend.catalog import Entry, path_of, write_catalog
+from backend.catalog import Entry, path_of, read_catalog, withhold, write_catalog
 
 from .api import assert_error, bearer, open_api
 
@@ -14,12 +14,15 @@ THEIRS = """
     CREATE TABLE totals AS SELECT 170141183460469231731687303715884105::HUGEINT AS total, 7 AS position, 8 AS rowid;
     CREATE TABLE staging AS SELECT 'secret' AS password;
     CREATE VIEW best AS SELECT max(amount) AS amount FROM "Fin ance"."Sales.2024";
+    CREATE SCHEMA "their warehouse";
+    CREATE TABLE "their warehouse"."their warehouse".named_alike AS SELECT 1 AS one;
     CREATE VIEW elsewhere AS FROM read_parquet('{parquet}');
 """
 ENTRIES = (
     Entry("Sales", "fin ance", "sales.2024", scope="customer no", columns={"AMOUNT": "In euros."}),
     Entry("totals", "main", "totals", description="All of it."),
     Entry("best", "main", "best"),
+    Entry("named_alike", "their warehouse", "named_alike"),
     Entry("elsewhere", "main", "elsewhere"),
     Entry("not built yet", "main", "not_built_yet"),
 )
@@ -53,7 +56,7 @@ def test_nothing_is_shown_without_its_catalog(client):
 def test_what_it_names_and_can_be_read_is_a_dataset_under_the_marts_name(client, file):
     write_catalog(file, ENTRIES)
     listed = client.get("/api/analytics/datasets", headers=bearer(all_rows=True)).json()["datasets"]
-    assert {each["id"] for each in listed} == {"Sales", "totals", "best"}
+    assert {each["id"] for each in listed} == {"Sales", "totals", "best", "named_alike"}
     sales, totals = (next(each for each in listed if each["id"] == name) for name in ("Sales", "totals"))
     assert sales["columns"][1] == {"name": "amount", "type": "INTEGER", "description": "In euros."}
     assert totals["description"] == "All of it."
@@ -80,3 +83,20 @@ def test_whole_numbers_beyond_64_bits_are_what_they_are_exported_as(client, file
 def test_a_catalog_that_is_none_is_an_error_and_not_the_whole_file(client, file):
     path_of(file).write_text('[{"mart": "staging"}]')
     assert_error(client.get("/api/analytics/datasets", headers=bearer(1)), 503, "data_unreadable")
+
+
+@pytest.mark.parametrize("scope", ["user_id", "customer"])
+def test_a_mart_is_withheld_while_it_may_be_said_of_a_column_that_is_not_there(client, file, scope):
+    """Of the default, which a mart need not have, all rows would be shown to everybody."""
+    write_catalog(file, [Entry("Sales", "Fin ance", "Sales.2024", "Customer No"), Entry("best", "main", "best")])
+    withhold(file, [Entry("Sales", "fin ance", "sales.2024", scope), Entry("best", "main", "best"), ENTRIES[1]])
+    assert [entry.mart for entry in read_catalog(path_of(file))] == ["best"]
+    assert_error(client.get("/api/analytics/datasets/Sales/query", headers=bearer(1)), 404, "unknown_dataset")
+
+
+def test_nothing_is_withheld_where_there_was_no_catalog_and_all_where_it_is_none(file):
+    withhold(file, ENTRIES)
+    assert read_catalog(path_of(file)) == list(ENTRIES)
+    path_of(file).write_text("{")
+    withhold(file, ENTRIES)
+    assert read_catalog(path_of(file)) == []

@@ -4,7 +4,11 @@ from deploy.rollout.compose import Config
 from deploy.rollout.phases import MOVING, PATH_VARIABLES, PHASES, Mount, phase_of
 from tests.compose.test_rendered import render
 
-FILE = {"LEGACY_DUCKDB_FILE": "dev/shop of ours.db"}
+TAKEN = {
+    "DBT_PROJECT_DIR": "/srv/shop",
+    "LEGACY_DUCKDB_VOLUME": "shop_data",
+    "LEGACY_DUCKDB_FILE": "dev/shop of ours.db",
+}
 
 
 @pytest.fixture(scope="module", params=PHASES)
@@ -29,7 +33,7 @@ def test_what_the_rollout_knows_of_a_phase_is_what_the_compose_files_say(phase, 
 
 @pytest.mark.parametrize("service", MOVING)
 def test_a_stack_with_a_volume_and_a_file_of_its_own_is_of_the_same_phases(phase, service):
-    taken = render(f"phase{phase}", LEGACY_DUCKDB_VOLUME="shop_data", **FILE)
+    taken = render(f"phase{phase}", **TAKEN)
     config, definition = Config(taken), taken["services"][service]
     mount = PHASES[phase][service].mount
     assert phase_of(service, definition["environment"], [mount]) == phase

@@ -88,6 +88,24 @@ def test_a_file_that_a_phase_0_build_wrote_says_of_none(file):
     assert legacy_snapshot_id(file) is None
 
 
+KILLED = """
+import os, sys, duckdb
+connection = duckdb.connect(sys.argv[1])
+connection.execute("CREATE TABLE history AS SELECT 1 AS one")
+os._exit(0)
+"""
+
+
+def test_what_a_killed_build_has_only_in_the_log_is_written_since(store, file):
+    publish(store, 1)
+    refresh_duckdb_file(store, file)
+    before = file.stat().st_mtime_ns
+    subprocess.run([sys.executable, "-c", KILLED, str(file)], check=True)
+    assert file.stat().st_mtime_ns == before
+    assert legacy_snapshot_id(file) is None
+    assert read(file, "FROM history") == [(1,)]
+
+
 def test_it_replaces_the_file_its_log_and_what_a_killed_writer_left(store, file):
     with duckdb.connect(str(file)) as connection:
         connection.execute("CREATE TABLE old AS SELECT 1")
