@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from contextlib import suppress
 from types import FrameType
 
+import duckdb
 import typer
 import uvicorn
 from fastapi import FastAPI
 
 from backend.app import create_app
+from backend.duckdb.client import Database
+from backend.errors import BundleError
 from backend.protocol import Protocol
+
+_WITHOUT_DATA_SECONDS = 2.0
 
 
 class Server(uvicorn.Server):
@@ -42,7 +48,24 @@ class Server(uvicorn.Server):
 def main(host: str = "127.0.0.1", port: int = 8000) -> None:
     """Serve the API until SIGTERM or Ctrl-C."""
     with suppress(KeyboardInterrupt):  # uvicorn raises it once it is through
-        Server(create_app(), host=host, port=port).run()
+        app = create_app()
+        wait_for_data(app.state.database)
+        Server(app, host=host, port=port).run()
+
+
+def wait_for_data(database: Database) -> None:
+    """Open what is served before anybody is listened to; where there is nothing, for two seconds.
+
+    The gateway takes a backend that it has just found for ready until its first check, which comes up to a second and a
+    half after the container began. One without data must not be listening by then (deploy/decisions/0009-gateway.md).
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until it listens there is nothing to drain
+    ends = time.monotonic() + _WITHOUT_DATA_SECONDS
+    while time.monotonic() < ends:
+        with suppress(BundleError, duckdb.Error, OSError):
+            database.check()
+            return
+        time.sleep(0.1)
 
 
 if __name__ == "__main__":

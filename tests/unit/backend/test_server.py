@@ -6,10 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
+from backend import server
+from backend.errors import NoSnapshot
 from backend.filepaths import REPO_ROOT
 from tests.e2e.stack import wait_for
 
@@ -132,3 +135,23 @@ def test_an_answers_head_comes_with_its_body(store, path):
                 head, _, body = connection.recv(65536).partition(b"\r\n\r\n")
                 assert head.startswith(b"HTTP/1.1 200")
                 assert body
+
+
+@pytest.mark.parametrize(("failures", "asked", "listens_after"), [(0, 1, 0), (3, 4, 0.3), (99, 20, 2)])
+def test_it_listens_once_it_has_data_and_without_any_not_before_the_gateway_has_asked(
+    monkeypatch, failures, asked, listens_after
+):
+    clock, checks = [0.0], []
+
+    def check():
+        checks.append(clock[0])
+        if len(checks) <= failures:
+            raise NoSnapshot("there is no snapshot", hint="wait")
+
+    def sleep(seconds):
+        clock[0] = round(clock[0] + seconds, 3)
+
+    monkeypatch.setattr(server, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+    monkeypatch.setattr(server.signal, "signal", lambda *_: None)
+    server.wait_for_data(SimpleNamespace(check=check))
+    assert (len(checks), clock[0]) == (asked, listens_after)
