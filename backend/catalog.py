@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from duckdb import DuckDBPyConnection
+
 from backend.errors import SnapshotCorrupt
 from backend.manifest import USER_COLUMN
 from backend.names import folded
@@ -36,9 +38,14 @@ class Entry:
         return f"{quoted(database)}.{quoted(self.schema)}.{quoted(self.identifier)}"
 
     @property
+    def place(self) -> tuple[str, str]:
+        """Where the relation is, as ``tables`` says it."""
+        return folded(self.schema), folded(self.identifier)
+
+    @property
     def meaning(self) -> tuple[str, ...]:
         """Which rows are shown as which dataset, and to whom."""
-        return self.mart, folded(self.schema), folded(self.identifier), folded(self.scope)
+        return self.mart, *self.place, folded(self.scope)
 
 
 def path_of(file: Path) -> Path:
@@ -79,3 +86,17 @@ def read_catalog(path: Path) -> list[Entry] | None:
             f"reading {path} failed: {type(error).__name__}: {error}",
             hint="start the Dagster daemon anew: it writes it",
         ) from error
+
+
+def current_database(connection: DuckDBPyConnection) -> str:
+    """What DuckDB calls the file that the connection is on."""
+    ((name,),) = connection.execute("SELECT current_database()").fetchall()
+    return str(name)
+
+
+def tables(connection: DuckDBPyConnection, database: str) -> set[tuple[str, str]]:
+    """Schema and name of every table, views left out, in the case that names of DuckDB don't have."""
+    rows = connection.execute(
+        "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = ?", [database]
+    ).fetchall()
+    return {(folded(schema), folded(name)) for schema, name in rows}

@@ -28,6 +28,9 @@ _LOST = {
     "geometry": ("has another type whenever no row has a value", "ST_AsWKB({})"),
 }
 
+EXPORTED_AS = {"HUGEINT": "DECIMAL(38,0)", "UHUGEINT": "DECIMAL(38,0)"}
+"""What a project of one's own is spared of this: what `sum` gives of whole numbers is too common to be refused."""
+
 
 def as_kept(columns: Iterable[Column]) -> tuple[Column, ...]:
     """The columns with the types that they have in Parquet. Raises duckdb.Error where one is no type."""

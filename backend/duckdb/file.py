@@ -6,7 +6,7 @@ DuckDB lets one process write or several read, so a build keeps us out and we ke
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,15 +15,16 @@ from pathlib import Path
 import duckdb
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
 
-from backend.catalog import Entry, read_catalog
+from backend.catalog import Entry, current_database, read_catalog, tables
 from backend.config import Settings
 from backend.datasets import Dataset, describe, numbered
 from backend.duckdb.engine import connect, lock_down
 from backend.errors import LockHeld, NoSnapshot, SnapshotCorrupt
 from backend.manifest import USER_COLUMN, label_for
 from backend.names import folded
+from backend.parquet_types import EXPORTED_AS
 from backend.quoting import quoted
-from backend.scripts.bootstrap_duckdb import current_database, recorded_scopes
+from backend.scripts.bootstrap_duckdb import recorded_scopes
 
 _TABLES = """
     SELECT table_name, comment FROM duckdb_tables()
@@ -32,11 +33,6 @@ _TABLES = """
 _COLUMNS = """
     SELECT table_name, column_name, comment FROM duckdb_columns()
     WHERE database_name = current_database() AND schema_name = 'main' AND comment IS NOT NULL
-"""
-
-_IS_TABLE = """
-    SELECT 1 FROM duckdb_tables() WHERE database_name = current_database()
-    AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)
 """
 
 
@@ -155,16 +151,16 @@ def _tables(connection: duckdb.DuckDBPyConnection) -> dict[str, Dataset]:
 
 
 def _named(connection: duckdb.DuckDBPyConnection, catalog: list[Entry]) -> dict[str, Dataset]:
-    datasets = {}
+    datasets, found = {}, tables(connection, current_database(connection))
     for entry in catalog:
         # Not built yet, or a view on what only dbt's own session can reach: the rollout's preflight says which.
         with suppress(duckdb.CatalogException, duckdb.BinderException, duckdb.PermissionException, SnapshotCorrupt):
-            datasets[entry.mart] = named(connection, entry)
+            datasets[entry.mart] = named(connection, entry, found)
     return datasets
 
 
-def named(connection: duckdb.DuckDBPyConnection, entry: Entry) -> Dataset:
-    """The dataset that the catalog's entry names.
+def named(connection: duckdb.DuckDBPyConnection, entry: Entry, found: Container[tuple[str, str]]) -> Dataset:
+    """The dataset that the catalog's entry names, in a file with the tables ``found`` (``backend.catalog.tables``).
 
     Raises duckdb.Error where the file has no such, or can't read it, SnapshotCorrupt where nothing says whose its rows
     are.
@@ -172,13 +168,12 @@ def named(connection: duckdb.DuckDBPyConnection, entry: Entry) -> Dataset:
     words = {folded(name): text for name, text in entry.columns.items()}
     source = entry.sql(current_database(connection))
     columns = describe(connection, source, {})
-    is_table = bool(connection.execute(_IS_TABLE, [entry.schema, entry.identifier]).fetchall())
-    if huge := [quoted(column.name) for column in columns if column.sqltype.id in ("hugeint", "uhugeint")]:
-        # What `sum` gives of whole numbers, as what it is exported.
-        exported = ", ".join(f"CAST({name} AS DECIMAL(38,0)) AS {name}" for name in huge)
-        source, is_table = f"(SELECT * REPLACE ({exported}) FROM {source})", False  # noqa: S608 - quoted
+    rowid = "rowid" if entry.place in found else None
+    exported = {quoted(column.name): EXPORTED_AS.get(str(column.sqltype)) for column in columns}
+    if casts := ", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in exported.items() if kind):
+        source, rowid = f"(SELECT * REPLACE ({casts}) FROM {source})", None  # noqa: S608 - quoted
         columns = describe(connection, source, {})
-    relation, position = numbered(source, columns, "rowid" if is_table else None)
+    relation, position = numbered(source, columns, rowid)
     dataset = Dataset(
         id=entry.mart,
         name=label_for(entry.mart),

@@ -10,12 +10,13 @@ import fcntl
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 
-from backend.catalog import Entry
+from backend.catalog import Entry, current_database, tables, withhold, write_catalog
 from backend.checksum import file_sha256
 from backend.errors import SnapshotCorrupt
 from backend.manifest import Manifest
@@ -28,21 +29,29 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def refresh_duckdb_file(store: SnapshotStore, path: Path, catalog: Sequence[Entry] | None = None) -> None:
-    """``write_duckdb_file`` with what ``store`` serves, one writer at a time.
+    """``write_duckdb_file`` with what ``store`` serves, and its ``catalog``, if it has one; one writer at a time.
 
     A build and a rollback may end together: whoever comes last writes what is served by then.
     """
     with path.with_name(path.name + ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with store.open() as snapshot:
+            if catalog is None:
+                write_duckdb_file(snapshot, path)
+                return
+            # Whose a row is, the snapshot says: the project may have changed since.
+            marts = snapshot.manifest.marts
+            catalog = [replace(entry, scope=marts[entry.mart].scope) for entry in catalog if entry.mart in marts]
+            withhold(path, catalog)
             write_duckdb_file(snapshot, path, catalog)
+            write_catalog(path, catalog)
 
 
 def write_duckdb_file(snapshot: Snapshot, path: Path, catalog: Sequence[Entry] | None = None) -> None:
     """Replace the DuckDB file ``path`` by one with the snapshot's marts: same rows, order, types and comments.
 
-    With a ``catalog``: by what the snapshot's build left, in which a mart that was a view becomes a table. So the
-    owner's dbt can go on from it, and it needs nothing outside of it to be read.
+    With a ``catalog``, which names no other marts: by what the snapshot's build left, in which a mart that was a view
+    becomes a table. So the owner's dbt can go on from it, and it needs nothing outside of it to be read.
 
     It says of which snapshot it is (``legacy_snapshot_id``), and is as old as that, so that the API's ``last_refresh``
     is the same in both phases. It is written beside its target and renamed over it, so that a reader meets the old file
@@ -129,20 +138,14 @@ def _copy(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
 
 def _make_tables(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, catalog: Sequence[Entry]) -> None:
     """Make a table of each mart that is none in the copy: a view may need files, or what dbt attaches."""
-    tables = connection.execute("SELECT lower(schema_name), lower(table_name) FROM duckdb_tables()").fetchall()
     database = current_database(connection)
+    found = tables(connection, database)
     for entry in catalog:
-        if entry.mart in snapshot.manifest.marts and (entry.schema.lower(), entry.identifier.lower()) not in tables:
+        if entry.place not in found:
             relation = entry.sql(database)
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(database)}.{quoted(entry.schema)}")
             connection.execute(f"DROP VIEW IF EXISTS {relation}")
             connection.execute(f"CREATE TABLE {relation} AS FROM {parquet_file(snapshot.file(entry.mart))}")
-
-
-def current_database(connection: duckdb.DuckDBPyConnection) -> str:
-    """What DuckDB calls the file that the connection is on."""
-    ((name,),) = connection.execute("SELECT current_database()").fetchall()
-    return str(name)
 
 
 def _remove_with_log(path: Path) -> None:

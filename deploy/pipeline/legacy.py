@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from backend import filepaths
-from backend.catalog import Entry, path_of, read_catalog, withhold, write_catalog
+from backend.catalog import Entry, path_of, read_catalog
 from backend.errors import BuildFailed
 from backend.snapshots import SnapshotStore
 
@@ -47,13 +46,7 @@ def _refresh_owners_file(store: SnapshotStore, legacy: Path, built: Sequence[Ent
             f"snapshot {store.current_id()} is served, but {legacy} was left alone: somebody has built in it since",
             hint="run a build, which goes on from it, or move the file away; then do this again",
         )
-    # Whose a row is, the snapshot says: the project may have changed since.
-    with store.open() as snapshot:
-        marts = snapshot.manifest.marts
-    catalog = [replace(entry, scope=marts[entry.mart].scope) for entry in catalog if entry.mart in marts]
-    withhold(legacy, catalog)
     _write(store, legacy, catalog)
-    write_catalog(legacy, catalog)
 
 
 def _write(store: SnapshotStore, legacy: Path, catalog: Sequence[Entry] | None) -> None:

@@ -199,6 +199,13 @@ class Stack:
             base_url=self.url("gateway", 8000), headers={"Authorization": f"Bearer {token}"}, timeout=30
         )
 
+    def rows(self, mart, **user):
+        """The first page of a mart, for that user."""
+        with self.api(**user) as api:
+            answer = api.get(f"/api/analytics/datasets/{mart}/query")
+        assert answer.status_code == 200, answer.text
+        return answer.json()["rows"]
+
     def snapshot(self):
         with self.api() as api:
             return api.get("/api/analytics/datasets").json().get("snapshot")

@@ -3,10 +3,9 @@
 import duckdb
 import pytest
 
-from tests.unit.adopted.guide import Reader
 from tests.unit.adopted.shop import Shop
 
-from .stack import Stack, free_ports
+from .adopting import begun
 
 SALE = "INSERT INTO sales VALUES (5, '1', 'Bell', 1, 995, '2025-01-05 16:00')"
 
@@ -19,30 +18,13 @@ def shop(tmp_path_factory):
 @pytest.fixture(scope="module")
 def stack(shop, tmp_path_factory):
     """The stack that step 10 starts. Packages are installed, as by step 3."""
-    directory = tmp_path_factory.mktemp("adopted")
-    (directory / "secrets").mkdir(mode=0o700)  # for step 1 to fill
-    stack = Stack(directory, 2)
-    port, dagster_port = free_ports(2)
-    reader = Reader(
-        shop.root,
-        stack.secrets,
-        stack.environment | {"PORT": port, "DAGSTER_PORT": dagster_port},
-        {"127.0.0.1:8000": f"127.0.0.1:{port}"},
-    )
+    stack, reader = begun(shop, tmp_path_factory.mktemp("adopted"), 2)
     try:
-        for number in (1, 2, 10):
-            reader.follow(number)
+        reader.follow(10)
         stack.stop_schedule()
         yield stack
     finally:
         stack.down()
-
-
-def rows(stack, mart, **user):
-    with stack.api(**user) as api:
-        answer = api.get(f"/api/analytics/datasets/{mart}/query")
-    assert answer.status_code == 200, answer.text
-    return answer.json()["rows"]
 
 
 def test_it_needs_nothing_of_the_examples_source(stack):
@@ -51,8 +33,8 @@ def test_it_needs_nothing_of_the_examples_source(stack):
 
 def test_each_user_sees_the_rows_that_are_theirs_by_the_projects_own_column(stack):
     for user in (1, 2):
-        assert {row["customer_no"] for row in rows(stack, "Sales", user_id=user)} == {str(user)}
-    assert rows(stack, "best_sellers", user_id=1), "a mart without such a column is everybody's"
+        assert {row["customer_no"] for row in stack.rows("Sales", user_id=user)} == {str(user)}
+    assert stack.rows("best_sellers", user_id=1), "a mart without such a column is everybody's"
 
 
 def test_all_its_relations_are_assets_in_dagster(stack):
@@ -65,10 +47,10 @@ def test_all_its_relations_are_assets_in_dagster(stack):
 def test_builds_go_on_from_the_owners_file_and_then_from_each_other(stack, shop):
     with duckdb.connect(str(shop.database), read_only=True) as connection:
         owners = dict(connection.execute("SELECT sale_no, loaded_by FROM main_finance.Sales").fetchall())
-    assert {row["sale_no"]: row["loaded_by"] for row in rows(stack, "Sales", all_rows=True)} == owners
+    assert {row["sale_no"]: row["loaded_by"] for row in stack.rows("Sales", all_rows=True)} == owners
     shop.ring_up(SALE)
     run_id = stack.build()
-    after = {row["sale_no"]: row["loaded_by"] for row in rows(stack, "Sales", all_rows=True)}
+    after = {row["sale_no"]: row["loaded_by"] for row in stack.rows("Sales", all_rows=True)}
     assert after.pop(5) not in owners.values()
     assert after == owners
     assert stack.materialised(run_id)["sales_log"]["dagster/row_count"] == 5

@@ -4,6 +4,7 @@ import os
 import shlex
 import subprocess
 import threading
+import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -12,10 +13,10 @@ import httpx
 import pytest
 
 from backend.filepaths import REPO_ROOT
-from tests.unit.adopted.guide import Reader
 from tests.unit.adopted.shop import Shop
 
-from .stack import CHECKOUT, Stack, free_ports
+from .adopting import begun
+from .stack import CHECKOUT, Stack
 
 pytestmark = pytest.mark.timeout(1_800)
 SALE = "INSERT INTO sales VALUES ({number}, '1', 'Bell', 1, 995, '2025-01-{number:02} 16:00')"
@@ -62,17 +63,9 @@ def shop(tmp_path_factory):
 @pytest.fixture(scope="module")
 def taken_over(shop, tmp_path_factory):
     """The stack after step A, and who follows the guide."""
-    directory = tmp_path_factory.mktemp("taken")
-    (directory / "secrets").mkdir(mode=0o700)
-    stack = Stack(directory, 0)
-    volume = f"test-{CHECKOUT}-shop-{stack.project[-6:]}"
-    port, dagster_port = free_ports(2)
-    places = {"127.0.0.1:8000": f"127.0.0.1:{port}", "shop_data": volume}
-    stack.environment |= {"PORT": port, "DAGSTER_PORT": dagster_port, "ROLLOUT_DIR": str(directory / "rollout")}
-    reader = Reader(shop.root, stack.secrets, stack.environment, places)
+    volume = f"test-{CHECKOUT}-shop-{uuid.uuid4().hex[:6]}"
+    stack, reader = begun(shop, tmp_path_factory.mktemp("taken"), 0, places={"shop_data": volume})
     try:
-        for step in (1, 2):
-            reader.follow(step)
         fill(volume, shop.database)
         reader.follow("A", timeout=1_200)
         for line in reader.exported:  # for the commands of ours that are not the guide's
@@ -93,16 +86,9 @@ def fill(volume, file):
         subprocess.run([*command, "--entrypoint=sh", image, "-c", script], stdin=content, check=True)
 
 
-def rows(stack, mart, **user):
-    with stack.api(**user) as api:
-        answer = api.get(f"/api/analytics/datasets/{mart}/query")
-    assert answer.status_code == 200, answer.text
-    return answer.json()["rows"]
-
-
 def loaded(stack):
     """Which build brought each sale: only what goes on from the file that there was still knows."""
-    return {row["sale_no"]: row["loaded_by"] for row in rows(stack, "Sales", all_rows=True)}
+    return {row["sale_no"]: row["loaded_by"] for row in stack.rows("Sales", all_rows=True)}
 
 
 def test_a_stack_is_taken_over_from_its_own_file_to_phase_2_and_back_without_a_failed_request(taken_over, shop):
@@ -110,7 +96,7 @@ def test_a_stack_is_taken_over_from_its_own_file_to_phase_2_and_back_without_a_f
     with duckdb.connect(str(shop.database), read_only=True) as connection:
         owners = dict(connection.execute("SELECT sale_no, loaded_by FROM main_finance.Sales").fetchall())
     assert loaded(stack) == owners
-    assert {row["customer_no"] for row in rows(stack, "Sales", user_id=2)} == {"2"}
+    assert {row["customer_no"] for row in stack.rows("Sales", user_id=2)} == {"2"}
 
     shop.ring_up(SALE.format(number=5))
     assert stack.finished(stack.launch()) == "SUCCESS", "phase 0 builds in the file"

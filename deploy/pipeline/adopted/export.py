@@ -17,13 +17,11 @@ from backend.checksum import file_sha256
 from backend.errors import BuildFailed
 from backend.manifest import Column
 from backend.names import folded
-from backend.parquet_types import losses
+from backend.parquet_types import EXPORTED_AS, losses
 from backend.quoting import parquet_file, quoted
 
 # As in dbt/dbt_project.yml, for the reason given there.
 LAYOUT = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 10240"
-# What `sum` gives of whole numbers: too common to be refused as a whole column (``parquet_types``).
-_HUGE = {"HUGEINT", "UHUGEINT"}
 # dbt-duckdb's materialization `external` leaves a view on what it wrote.
 _VIEW_ON_FILE = re.compile(r"read_parquet\('((?:[^']|'')+)'")
 
@@ -92,7 +90,7 @@ class Export:
             source = quoted(f"rows of {relation.mart}")
             self.connection.execute(f"CREATE TEMP TABLE {source} AS SELECT * FROM {relation.sql}")  # noqa: S608 - quoted
         columns = [row[:2] for row in self.connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()]  # noqa: S608
-        wanted = [Column(name, "DECIMAL(38,0)" if kind in _HUGE else kind) for name, kind in columns]
+        wanted = [Column(name, EXPORTED_AS.get(kind, kind)) for name, kind in columns]
         if lost := losses(wanted):
             raise BuildFailed(
                 f"the mart {relation.mart} can't be exported as it is: {'; '.join(lost)}",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 
+from backend.catalog import current_database, tables
 from backend.config import Settings
 from backend.duckdb.engine import connect, lock_down
 from backend.duckdb.file import named
@@ -54,9 +55,10 @@ def _unreadable(project: AdoptedProject, file: Path) -> Iterator[str]:
     try:
         with connect(Settings(), str(file), read_only=True) as connection:
             lock_down(connection)
+            found = tables(connection, current_database(connection))
             for entry in project.catalog:
                 try:
-                    dataset = named(connection, entry)
+                    dataset = named(connection, entry, found)
                     for why in losses(Column(each.name, str(each.sqltype)) for each in dataset.columns):
                         yield f"{entry.mart}: {why}"
                 except (duckdb.Error, BundleError) as error:

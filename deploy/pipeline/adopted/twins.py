@@ -10,9 +10,9 @@ from typing import ClassVar
 import duckdb
 
 from backend import filepaths
-from backend.catalog import Entry
+from backend.catalog import Entry, tables
 from backend.errors import NoSnapshot
-from backend.quoting import literal, parquet_file, quoted
+from backend.quoting import quoted
 from backend.snapshots import SnapshotStore
 from deploy.pipeline.adopted.build import restore
 from deploy.pipeline.adopted.dbt import AdoptedDbt
@@ -21,7 +21,7 @@ from deploy.pipeline.adopted.project import parsed_project
 from deploy.pipeline.adopted.variables import provide_variables
 from deploy.pipeline.dbt import check
 from deploy.pipeline.parity.compare import Side
-from deploy.pipeline.parity.twins import STDERR, attach_tables
+from deploy.pipeline.parity.twins import STDERR, Sides, attach_tables
 
 # What ``sum`` gives of whole numbers is published as another type, as it has to be (0019). Said here once more: what is
 # to be found is whether the export does anything else.
@@ -29,15 +29,11 @@ _PUBLISHED_AS = {"HUGEINT": "DECIMAL(38,0)", "UHUGEINT": "DECIMAL(38,0)"}
 
 
 @dataclass
-class AdoptedTwins:
-    """Both sides of the project in ``root``, below the directory ``work``, which nobody else knows of.
-
-    ``marts`` are the names of those that were built.
-    """
+class AdoptedTwins(Sides):
+    """Both sides of the project in ``root``; ``marts`` are the names of those that were built."""
 
     names: ClassVar = ("as dbt left it", "as it is published")
 
-    work: Path
     root: Path
     marts: list[str] = field(default_factory=list, init=False)
 
@@ -51,7 +47,7 @@ class AdoptedTwins:
             if store := filepaths.parquet_dir():
                 project.check_locations(store)
             self.marts = project.mart_names
-            self._parquet.mkdir()
+            self.parquet.mkdir()
             external_root(self._workspace).mkdir(parents=True)
             restore(project.profile, self._workspace / project.profile.file_name, self._state)
             dbt = AdoptedDbt(
@@ -61,17 +57,16 @@ class AdoptedTwins:
                 root=project.root,
                 profile=project.profile,
                 workspace=self._workspace,
-                marts=self._parquet,
+                marts=self.parquet,
                 relations=list(project.relations.values()),
-                tables=self._tables,
+                tables=self.tables,
             )
             check(dbt.build(None), project.manifest["nodes"])
             dbt.written()
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> tuple[Side, Side]:
         """The marts of both, old and new. Raises duckdb.Error."""
-        old = attach_tables(connection, self._tables, "old")
-        new = {path.stem: parquet_file(path) for path in self._parquet.iterdir()}
+        old, new = super().attach(connection)
         return {name: _as_published(connection, table) for name, table in old.items()}, new
 
     def _state(self) -> bool:
@@ -89,29 +84,15 @@ class AdoptedTwins:
     def _workspace(self) -> Path:
         return self.work / "workspace"
 
-    @property
-    def _tables(self) -> Path:
-        return self.work / "tables.duckdb"
-
-    @property
-    def _parquet(self) -> Path:
-        return self.work / "parquet"
-
 
 def attach_marts(connection: duckdb.DuckDBPyConnection, file: Path, alias: str, catalog: Sequence[Entry]) -> Side:
     """Attach a DuckDB file for reading; the marts that its catalog names, as they are published.
 
     Raises duckdb.Error.
     """
-    connection.execute(f"ATTACH {literal(str(file))} AS {alias} (READ_ONLY)")
-    tables = connection.execute(
-        "SELECT lower(schema_name), lower(table_name) FROM duckdb_tables() WHERE database_name = ?", [alias]
-    ).fetchall()
-    return {
-        entry.mart: _as_published(connection, entry.sql(alias))
-        for entry in catalog
-        if (entry.schema.lower(), entry.identifier.lower()) in tables
-    }
+    attach_tables(connection, file, alias)
+    found = tables(connection, alias)
+    return {entry.mart: _as_published(connection, entry.sql(alias)) for entry in catalog if entry.place in found}
 
 
 def _as_published(connection: duckdb.DuckDBPyConnection, table: str) -> str:

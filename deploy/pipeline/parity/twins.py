@@ -18,13 +18,33 @@ from deploy.pipeline.source import provide_password
 STDERR = 2  # what dbt prints is no part of the report
 
 
-@dataclass(frozen=True)
-class Twins:
-    """Both builds, all below the directory ``work``, which nobody else knows of."""
-
-    names: ClassVar = ("built as tables", "built as Parquet")
+@dataclass
+class Sides:
+    """Marts as tables and as Parquet files, all below the directory ``work``, which nobody else knows of."""
 
     work: Path
+
+    def attach(self, connection: duckdb.DuckDBPyConnection) -> tuple[Side, Side]:
+        """The marts of both, old and new. Raises duckdb.Error."""
+        new = {path.stem: parquet_file(path) for path in self.parquet.iterdir()}
+        return attach_tables(connection, self.tables, "old"), new
+
+    @property
+    def tables(self) -> Path:
+        """The DuckDB file of the old side."""
+        return self.work / "tables.duckdb"
+
+    @property
+    def parquet(self) -> Path:
+        """The directory of the new one."""
+        return self.work / "parquet"
+
+
+@dataclass
+class Twins(Sides):
+    """Both builds."""
+
+    names: ClassVar = ("built as tables", "built as Parquet")
 
     def freeze(self) -> dict[str, str]:
         """Copy the source as it is now; fingerprint of each of its tables. Raises BuildFailed or duckdb.Error."""
@@ -41,14 +61,9 @@ class Twins:
 
     def build(self) -> None:
         """Build both from the frozen source. Raises BuildFailed."""
-        self._parquet.mkdir()
-        self._build({"DUCKDB_PATH": str(self._tables), "MART_BUILD_DIR": ""})
-        self._build({"DUCKDB_PATH": str(self.work / "build.duckdb"), "MART_BUILD_DIR": str(self._parquet)})
-
-    def attach(self, connection: duckdb.DuckDBPyConnection) -> tuple[Side, Side]:
-        """The marts of both, old and new."""
-        new = {path.stem: parquet_file(path) for path in self._parquet.iterdir()}
-        return attach_tables(connection, self._tables, "old"), new
+        self.parquet.mkdir()
+        self._build({"DUCKDB_PATH": str(self.tables), "MART_BUILD_DIR": ""})
+        self._build({"DUCKDB_PATH": str(self.work / "build.duckdb"), "MART_BUILD_DIR": str(self.parquet)})
 
     @property
     def source(self) -> Path:
@@ -69,14 +84,6 @@ class Twins:
     @property
     def _target(self) -> Path:
         return self.work / "target"
-
-    @property
-    def _tables(self) -> Path:
-        return self.work / "tables.duckdb"
-
-    @property
-    def _parquet(self) -> Path:
-        return self.work / "parquet"
 
 
 def attach_tables(connection: duckdb.DuckDBPyConnection, file: Path, alias: str) -> Side:

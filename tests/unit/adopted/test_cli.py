@@ -20,6 +20,12 @@ def run(*command):
     )
 
 
+def test_phase_0_is_the_owners_own_stack():
+    result = run("make", "up", "PHASE=0")
+    assert result.returncode == 2
+    assert result.stderr.startswith("Phase 0 of a project of your own is your own stack: LEGACY_DUCKDB_VOLUME names")
+
+
 def test_the_example_is_asked_for_no_marts_of_a_project(tmp_path):
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPO_ROOT)}
     command = [sys.executable, "-m", "deploy.pipeline", "marts"]

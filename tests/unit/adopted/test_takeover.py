@@ -15,9 +15,12 @@ import pytest
 from backend.catalog import Entry, path_of, read_catalog, write_catalog
 from backend.errors import BuildFailed, ConfigError
 from backend.scripts.bootstrap_duckdb import legacy_snapshot_id
+from backend.snapshots import SnapshotStore
 from deploy.pipeline.adopted import takeover
 from deploy.pipeline.adopted.build import build_in_place
 from deploy.pipeline.adopted.dbt import AdoptedDbt
+from deploy.pipeline.adopted.profile import Profile
+from deploy.pipeline.adopted.project import AdoptedProject
 from deploy.pipeline.dbt import NodeResult
 from deploy.pipeline.outcome import Outcome
 from tests.serving import served
@@ -240,6 +243,40 @@ def test_the_example_is_not_built_into_it_where_nobody_says_whose_it_is(story):
     for code, said in facts["example"]:
         assert code == 1
         assert "of a project of your own" in said
+
+
+def test_a_store_is_taken_over_where_no_catalog_is_yet(story, tmp_path):
+    """As on the way back to phase 1 on a volume that was never used: the daemon starts later."""
+    volume, _ = story
+    store, legacy = tmp_path / "parquet", tmp_path / volume.file.name
+    place = {"PARQUET_DIR": str(store), "LEGACY_DUCKDB_PATH": str(legacy)}
+    code, said = volume.pipeline(1, "take-over", "--source", str(volume.shop.store.root), **place)
+    assert code == 0, said
+    assert SnapshotStore(store).current_id() == volume.shop.store.current_id()
+    assert not legacy.exists()
+    assert volume.pipeline(1, "refresh-file", **place)[0] == 1
+    write_catalog(legacy, read_catalog(path_of(volume.file)))
+    code, said = volume.pipeline(1, "refresh-file", **place)
+    assert code == 0, said
+    assert legacy_snapshot_id(legacy) == SnapshotStore(store).current_id()
+
+
+def test_a_mart_in_another_database_is_not_looked_for_in_the_file(tmp_path):
+    file = tmp_path / "shop.duckdb"
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("CREATE TABLE sales AS SELECT 1 AS n; CREATE TABLE customers AS SELECT 'staging' AS secret")
+    nodes = {
+        f"model.shop.{name}": {
+            "resource_type": "model", "name": name, "alias": name, "schema": "main", "database": database,
+            "description": "", "columns": {}, "config": {},
+        }
+        for name, database in (("sales", "shop"), ("customers", "reporting"))
+    }  # fmt: skip
+    profile = Profile("shop", "dev", {}, file)
+    project = AdoptedProject(tmp_path, tmp_path, profile, {"nodes": nodes}, "", tuple(nodes))
+    assert [entry.mart for entry in project.catalog] == ["sales"]
+    with pytest.raises(ConfigError, match="taken over: customers: it lies in the database reporting"):
+        takeover.check_file(project, file)
 
 
 def test_the_catalog_says_what_is_a_mart_now(story):
