@@ -27,7 +27,7 @@ class Settings(BaseSettings):
     max_limit: int = Field(default=10_000, ge=1, description="rows a page may ask for")
     max_export_rows: int = Field(default=1_000_000, ge=1, description="rows of an answer that is not JSON")
     max_queries: int = Field(default=20, ge=1, description="queries in one POST")
-    duckdb_threads: int = Field(default=2, ge=1, description="threads of each DuckDB instance")
+    duckdb_threads: int = Field(default=1, ge=1, description="threads of each DuckDB instance")
     duckdb_memory_limit: ByteSize = Field(
         default=ByteSize(1_000_000_000),
         gt=0,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from duckdb import DuckDBPyConnection
 from duckdb.sqltypes import DuckDBPyType
 
+from backend.documents import Documents
 from backend.manifest import USER_COLUMN
 from backend.names import folded
 from backend.quoting import quoted
@@ -34,7 +35,7 @@ class Dataset:
     ``relation`` is SQL for a FROM clause; ``position`` is a column of it that numbers the rows in the order the mart
     was written in, not among ``columns``. ``rows`` is None where nobody has counted them yet. ``scope`` is as in
     ``backend.manifest.MartSpec``. ``table`` says that ``relation`` is one of ``backend.duckdb.tables``, with a session
-    of its own.
+    of its own; ``documents`` are its rows by their position, if somebody wrote them.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Dataset:
     rows: int | None = None
     scope: str = USER_COLUMN
     table: bool = False
+    documents: Documents | None = None
 
     @property
     def user_column(self) -> Column | None:

@@ -23,7 +23,7 @@ from backend.duckdb.engine import FATAL
 from backend.duckdb.file import DuckDBFile
 from backend.duckdb.generation import Generation
 from backend.duckdb.generations import Generations
-from backend.duckdb.tables import Session
+from backend.duckdb.tables import Session, Written
 from backend.errors import NoSnapshot, SnapshotCorrupt, SnapshotGone
 from backend.snapshots import SnapshotStore
 
@@ -59,18 +59,21 @@ class Connection(State):
     _cursor: duckdb.DuckDBPyConnection
     _tables: Session | None = None
     _unchanged: Callable[[], bool] = lambda: True
-    _asked: Callable[[str], None] = lambda _: None
+    _asked: Callable[[str, bool], None] = lambda *_: None
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """The session, which has every mart by its name; it ends with the connection."""
         return self._cursor
 
     def execute(
-        self, sql: str, params: Sequence[Any] | None = None, *, on: Dataset | None = None
+        self, sql: str, params: Sequence[Any] | None = None, *, on: Dataset | None = None, whole_rows: bool = False
     ) -> duckdb.DuckDBPyConnection:
-        """Run a statement with bound parameters (``?``); ``on`` is the dataset it reads. Raises duckdb.Error."""
+        """Run a statement with bound parameters (``?``). Raises duckdb.Error.
+
+        ``on`` is the dataset it reads, ``whole_rows`` whether the answer is of rows as its documents have them.
+        """
         if on is not None:
-            self._asked(on.id)
+            self._asked(on.id, whole_rows)
         if self._tables is None:
             return self._cursor.execute(sql, params)
         self._tables.used = on is not None and on.table
@@ -202,6 +205,11 @@ class Database:
             return connection
 
         return self.read(work, tables=False)
+
+    def keep_documents(self, written: Written) -> None:
+        """Have the rows of tables kept as JSON, too: those asked for most, where there is room."""
+        if self._generations:
+            self._generations.tables.keep_documents(written)
 
     def status(self) -> Status:
         """What was served last, without opening anything."""

@@ -62,7 +62,13 @@ class Generation:
             known = self._on_tables = (
                 tables,
                 {
-                    name: replace(self.datasets[name], relation=table.relation, position=table.position, table=True)
+                    name: replace(
+                        self.datasets[name],
+                        relation=table.relation,
+                        position=table.position,
+                        table=True,
+                        documents=table.documents,
+                    )
                     for name, table in found
                     if table is not None
                 },

@@ -56,6 +56,15 @@ class Query:
     offset: int
 
     @property
+    def whole_rows(self) -> bool:
+        """Whether its rows are the dataset's as they are, with all columns."""
+        columns = self.dataset.columns
+        return len(self.columns) == len(columns) and all(
+            output.source is column and output.function is None and output.name == column.name
+            for output, column in zip(self.columns, columns, strict=True)
+        )
+
+    @property
     def grouped(self) -> bool:
         """Whether its rows are groups: of the dataset's rows that agree in all columns but the aggregates."""
         return any(column.aggregates for column in self.columns)

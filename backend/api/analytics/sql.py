@@ -10,7 +10,7 @@ from duckdb.sqltypes import DuckDBPyType
 from backend.api.analytics import functions, literals
 from backend.api.analytics.filters import COMPARISONS, PATTERNS, STATES, Filter
 from backend.api.analytics.query import Query
-from backend.api.analytics.select import Output
+from backend.api.analytics.select import Output, whole
 from backend.api.analytics.text import json_object
 from backend.auth import Principal
 from backend.datasets import Column, Dataset
@@ -27,9 +27,27 @@ def documents(query: Query, caller: Principal) -> Statement:
     return f"SELECT {json_object(query.columns)} FROM ({sql})", params  # noqa: S608 - made here
 
 
+def all_documents(columns: tuple[Column, ...], relation: str) -> str:
+    """SQL for all rows of a table as JSON, as ``documents`` has them, in the order of their positions."""
+    dataset = Dataset(id="", name="", description="", columns=columns, relation=relation, position="rowid")
+    query = Query(dataset, tuple(whole(column) for column in columns), (), (), limit=0, offset=0)
+    sql, _ = _selection(query, Principal(user_id=0, all_rows=True))
+    return f"SELECT {json_object(query.columns)} FROM ({sql})"  # noqa: S608 - made here
+
+
+def positions(query: Query, caller: Principal) -> Statement:
+    """SQL for the positions of the rows of ``rows``, which are rows of the dataset."""
+    where, params = _where(query, caller)
+    sql = f"SELECT t.{query.dataset.position} FROM {query.dataset.relation} AS t{where}"  # noqa: S608 - validated
+    return _page(sql, params, query)
+
+
 def rows(query: Query, caller: Principal) -> Statement:
     """SQL for the page's rows and one more, which tells whether there is a next page."""
-    sql, params = _selection(query, caller)
+    return _page(*_selection(query, caller), query)
+
+
+def _page(sql: str, params: list[Any], query: Query) -> Statement:
     keys = [
         f"{_expression(o.by, query)} {'DESC' if o.descending else 'ASC'} NULLS {'FIRST' if o.nulls_first else 'LAST'}"
         for o in query.order

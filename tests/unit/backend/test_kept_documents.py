@@ -1,0 +1,256 @@
+"""Rows kept as JSON beside their table: which they are depends on what is asked, what they say on nothing."""
+
+import duckdb
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backend.api.analytics import sql
+from backend.documents import TooLarge, written
+from backend.duckdb import tables
+from backend.manifest import Column, MartSpec
+from backend.snapshots import SnapshotStore
+from tests.e2e.stack import wait_for
+
+from .api import bearer, open_api
+from .test_kept_answers import shown
+from .test_metrics import samples
+from .test_tables import MIXED, settle
+
+ROWS = 2500
+COLUMNS = {name: column for name, column in MIXED.items() if name != "rowid"}
+MARTS = {
+    "plain": (ROWS, COLUMNS),
+    "short": (700, COLUMNS),
+    "empty": (0, COLUMNS),
+    "numbered": (ROWS, MIXED),  # has a column of the name that DuckDB has for a row's position
+}
+SPECS = [
+    MartSpec(name, name, "", tuple(Column(column, kind) for column, (kind, _) in columns.items()))
+    for name, (_, columns) in MARTS.items()
+]
+
+
+def path(mart):
+    return f"/api/analytics/datasets/{mart}/query"
+
+
+def publish(store, generation, *, taking_over=()):
+    with duckdb.connect() as connection, store.build(f"run-{generation}", holder="test", wait=30) as build:
+        for name, (rows, columns) in MARTS.items():
+            if name not in taking_over:
+                values = ", ".join(f"({value})::{kind} AS {column}" for column, (kind, value) in columns.items())
+                select = f"SELECT {values} FROM range({rows}) t(i)"
+                connection.execute(f"COPY ({select}) TO '{build.path}/{name}.parquet'", [generation])
+        build.link(taking_over)
+        return build.publish(SPECS)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """Two APIs on one store, of which one keeps rows, and the database of that one."""
+    store = SnapshotStore(tmp_path_factory.mktemp("documents") / "parquet")
+    publish(store, 1)
+    keeping, database = open_api(parquet_dir=store.root, kept_answers=0)
+    without, _ = open_api(parquet_dir=store.root, kept_answers=0, table_memory=0)
+    with keeping, without:
+        settle(database, set(MARTS))
+        for name in MARTS:
+            keeping.get(path(name), headers=bearer(1))
+        kept(database, {"plain", "short", "empty"})
+        yield keeping, without, database
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = SnapshotStore(tmp_path / "parquet")
+    publish(store, 1)
+    return store
+
+
+def documents(database):
+    with database.connection() as connection:
+        return {name: dataset.documents for name, dataset in connection.datasets.items() if dataset.documents}
+
+
+def kept(database, names):
+    """Wait until just these are kept as JSON, and give them."""
+    wait_for(lambda: documents(database).keys() == names, f"{names} are kept", seconds=60, every=0.01)
+    return documents(database)
+
+
+def asked_of(monkeypatch, ask):
+    """What ``ask`` gives, and how many answers were made of rows that are kept meanwhile."""
+    asked, positions = [], sql.positions
+    with monkeypatch.context() as patch:
+        patch.setattr(sql, "positions", lambda *given: asked.append(given) or positions(*given))
+        return ask(), len(asked)
+
+
+orders = st.lists(
+    st.sampled_from(["n", "text.desc", "ratio", "at.desc.nullslast", "huge.asc"]), max_size=3, unique=True
+)
+conditions = st.lists(
+    st.sampled_from(
+        [("n", "lt.1200"), ("text", "like.*7*"), ("missing", "is.null"), ("ratio", "gt.0"), ("uid", "not.is.null")]
+    ),
+    max_size=2,
+)
+RENAMED = ",".join(f"m:{name}" if name == "n" else name for name in COLUMNS)
+SWAPPED = ",".join({"n": "n:missing", "missing": "missing:n"}.get(name, name) for name in COLUMNS)
+REORDERED = ",".join(reversed(COLUMNS))
+selects = st.sampled_from(["*", ",".join(COLUMNS), RENAMED, SWAPPED, REORDERED, "n,text", "count()", "text,n.sum()"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    mart=st.sampled_from(["plain", "short", "plain", "numbered", "empty"]),
+    given_once=st.fixed_dictionaries(
+        {"select": selects},
+        optional={
+            "order": orders.filter(len).map(",".join),
+            "limit": st.sampled_from([0, 1, 7, 834, 2500]),
+            "offset": st.sampled_from([3, 2499]),
+        },
+    ),
+    where=conditions,
+    everybody=st.booleans(),
+)
+def test_no_byte_tells_of_them(shared, mart, given_once, where, everybody):
+    keeping, without, _ = shared
+    parameters = [*given_once.items(), *where]
+    headers = {**bearer(1, all_rows=everybody), "Prefer": "count=exact"}
+    # The tag and the cursors tell settings apart.
+    came, expected = (
+        shown(api.get(path(mart), params=parameters, headers=headers), without=["etag"]) for api in (keeping, without)
+    )
+    assert came == expected
+
+
+@pytest.mark.parametrize(
+    ("parameters", "made_of_them"),
+    [
+        ("", 1),
+        ("select=*&order=n&n=lt.100&limit=7", 1),
+        (f"select={','.join(COLUMNS)}", 1),
+        (f"select={RENAMED}", 0),
+        (f"select={SWAPPED}", 0),
+        (f"select={REORDERED}", 0),
+        ("select=n,text", 0),
+        ("select=count()", 0),
+        ("format=csv", 0),
+    ],
+)
+def test_whole_rows_are_made_of_them(shared, monkeypatch, parameters, made_of_them):
+    keeping, _, _ = shared
+    answer, count = asked_of(monkeypatch, lambda: keeping.get(f"{path('plain')}?{parameters}", headers=bearer(1)))
+    assert (answer.status_code, count) == (200, made_of_them)
+
+
+def test_each_page_says_what_its_snapshot_does(store, monkeypatch):
+    client, database = open_api(parquet_dir=store.root, kept_answers=0)
+
+    def generations():
+        answers = [client.get(path(name), headers=bearer(1)).json() for name in ("plain", "short")]
+        return [{row["generation"] for row in answer["rows"]} for answer in answers]
+
+    with client:
+        for generation in (1, 2, 3):
+            if generation > 1:
+                publish(store, generation, taking_over=["short"])
+            settle(database, set(MARTS))
+            for made_of_them in (0, 2) if generation == 1 else (1, 2):
+                answers, count = asked_of(monkeypatch, generations)
+                assert answers == [{generation}, {1}]
+                assert count == made_of_them
+                before = kept(database, {"plain", "short"})["short"]
+        assert documents(database)["short"] is before, "of a file that was taken over they are still there"
+
+
+def test_only_what_is_asked_for_whole_is_kept(store):
+    client, database = open_api(parquet_dir=store.root, kept_answers=0)
+    with client:
+        settle(database, set(MARTS))
+        for _ in range(3):
+            client.get(f"{path('plain')}?select=n", headers=bearer(1))
+            client.get(f"{path('plain')}?format=csv", headers=bearer(1))
+        assert database._generations.tables._step() is False
+        assert documents(database) == {}
+        client.get(path("short"), headers=bearer(1))
+        (found,) = kept(database, {"short"}).values()
+        assert found.count == MARTS["short"][0]
+        by_themselves = sum(table.size for table in database._generations.tables._tables.values())
+        assert samples(client, "analytics_table_bytes") == {(): by_themselves + found.size}
+        assert found.size > 100_000
+
+
+def test_they_have_the_room_that_tables_leave(store, monkeypatch):
+    """Those asked for most first, and what turned out too large is not written again and again."""
+    tried, write = [], tables.written
+    monkeypatch.setattr(tables, "written", lambda reader, room: tried.append(room) or write(reader, room))
+    client, database = open_api(parquet_dir=store.root, kept_answers=0)
+    with client:
+        settle(database, set(MARTS))
+        for name in ("plain", "short"):
+            client.get(path(name), headers=bearer(1))
+        sizes = {name: found.size for name, found in kept(database, {"plain", "short"}).items()}
+        of_tables = database.status().table_bytes - sum(sizes.values())
+    tried.clear()
+    room = of_tables + sizes["plain"] + 1000
+    client, database = open_api(parquet_dir=store.root, kept_answers=0, table_memory=room)
+    with client:
+        settle(database, set(MARTS))
+        client.get(path("short"), headers=bearer(1))
+        kept(database, {"short"})
+        for _ in range(9):
+            client.get(path("plain"), headers=bearer(1))
+        kept(database, {"plain"})
+        assert database.status().table_bytes <= room
+        attempts = len(tried)
+        assert attempts <= 4
+        for _ in range(3):
+            client.get(path("plain"), headers=bearer(1))
+        assert database._generations.tables._step() is False
+        assert len(tried) == attempts
+
+
+def test_rows_that_can_t_be_written_are_asked_of_the_table(store, monkeypatch):
+    said = []
+    monkeypatch.setattr(tables.log, "warning", lambda *given, **_: said.append(given))
+    client, database = open_api(parquet_dir=store.root, kept_answers=0)
+    database.keep_documents(lambda _, relation: f"SELECT error('no room') FROM {relation}")
+    with client:
+        settle(database, set(MARTS))
+        first = client.get(path("plain"), headers=bearer(1)).json()
+        wait_for(lambda: said, "it was tried", seconds=60, every=0.01)
+        assert [client.get(path("plain"), headers=bearer(1)).json() for _ in range(5)] == [first] * 5
+        assert database._generations.tables._step() is False
+        assert said == [("rows_not_in_memory",)]
+        assert documents(database) == {}
+        assert client.get("/health/ready").json()["status"] == "ready"
+
+
+def test_pages_of_written_rows():
+    batches = [pa.record_batch({"row": rows}) for rows in (["{}", '{"ü":1}'], [], ['{"b":"\U0001f642"}'])]
+    reader = pa.RecordBatchReader.from_batches(
+        pa.schema({"row": pa.string()}), [batch.cast(pa.schema({"row": pa.string()})) for batch in batches]
+    )
+    found = written(reader, 10_000)
+    assert found.count == 3
+    assert found.page(pa.array([2, 0, 0, 1])).decode() == '[{"b":"\U0001f642"},{},{},{"ü":1}]'
+    assert found.page(pa.array([], pa.int64())) == b"[]"
+
+
+def test_what_is_larger_than_the_room_is_given_up_early():
+    asked = []
+
+    def batches():
+        for number in range(1000):
+            asked.append(number)
+            yield pa.record_batch({"row": ["x" * 99] * 10})
+
+    with pytest.raises(TooLarge) as raised:
+        written(pa.RecordBatchReader.from_batches(pa.schema({"row": pa.string()}), batches()), 5000)
+    assert 5000 < raised.value.size < 8000
+    assert len(asked) < 20
