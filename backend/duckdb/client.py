@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +29,31 @@ from backend.snapshots import SnapshotStore
 
 T = TypeVar("T")
 _ATTEMPTS = 5
+
+
+class FileSession:
+    """A DuckDB session of one's own, opened by its first statement: where tables answer, there is none."""
+
+    def __init__(self, opened: Callable[[], duckdb.DuckDBPyConnection]) -> None:
+        self._opened = opened
+        self._cursor: duckdb.DuckDBPyConnection | None = None
+
+    @property
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """The session. Raises duckdb.Error."""
+        if self._cursor is None:
+            self._cursor = self._opened()
+        return self._cursor
+
+    def interrupt(self) -> None:
+        """End the statement that runs in it, from any thread."""
+        if self._cursor is not None:
+            self._cursor.interrupt()
+
+    def close(self) -> None:
+        """End it."""
+        if self._cursor is not None:
+            self._cursor.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,34 +81,39 @@ class Connection(State):
     """
 
     immutable: bool
-    _cursor: duckdb.DuckDBPyConnection
+    _session: FileSession
     _tables: Session | None = None
     _unchanged: Callable[[], bool] = lambda: True
     _asked: Callable[[str, bool], None] = lambda *_: None
+    _name_marts: Callable[[], None] = lambda: None
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """The session, which has every mart by its name; it ends with the connection."""
-        return self._cursor
+        self._name_marts()
+        return self._session.cursor
 
     def execute(
         self, sql: str, params: Sequence[Any] | None = None, *, on: Dataset | None = None, whole_rows: bool = False
     ) -> duckdb.DuckDBPyConnection:
         """Run a statement with bound parameters (``?``). Raises duckdb.Error.
 
-        ``on`` is the dataset it reads, ``whole_rows`` whether the answer is of rows as its documents have them.
+        ``on`` is the dataset it reads, ``whole_rows`` whether the answer is of rows as its documents have them. Without
+        ``on`` it may read every mart by its name.
         """
-        if on is not None:
+        if on is None:
+            self._name_marts()
+        else:
             self._asked(on.id, whole_rows)
         if self._tables is None:
-            return self._cursor.execute(sql, params)
+            return self._session.cursor.execute(sql, params)
         self._tables.used = on is not None and on.table
-        return (self._tables.cursor if self._tables.used else self._cursor).execute(sql, params)
+        return (self._tables.cursor if self._tables.used else self._session.cursor).execute(sql, params)
 
     def interrupt(self) -> None:
         """End the statement that runs in this session, and in no other, from any thread: duckdb.InterruptException."""
         if self._tables is not None:
             self._tables.cursor.interrupt()
-        self._cursor.interrupt()
+        self._session.interrupt()
 
     def left_tables(self, error: Exception) -> bool:
         """Whether what failed so failed on a table, so that the Parquet file is still to be asked."""
@@ -200,8 +230,10 @@ class Database:
         """Run a query on what is served now. Raises like ``connection``, or duckdb.Error when the query fails."""
 
         def work(connection: Connection) -> Connection:
-            relations = [dataset.relation for dataset in connection.datasets.values()] or ["(SELECT 1)"]
-            connection.execute(f"SELECT * FROM {relations[0]} LIMIT 1").fetchall()  # noqa: S608 - quoted by us
+            if first := next(iter(connection.datasets.values()), None):
+                connection.execute(f"SELECT * FROM {first.relation} LIMIT 1", on=first).fetchall()  # noqa: S608 - quoted by us
+            else:
+                connection.execute("SELECT 1").fetchall()
             return connection
 
         return self.read(work, tables=False)
@@ -249,36 +281,30 @@ class Database:
             )
         with self._file.lease() as opened:
             self._file_refresh = opened.modified_at
-            cursor = opened.connection.cursor()
-            try:
+            with closing(FileSession(opened.connection.cursor)) as session:
                 yield Connection(
                     snapshot=None,
                     last_refresh=opened.modified_at,
                     datasets=opened.datasets,
                     immutable=True,
-                    _cursor=cursor,
+                    _session=session,
                 )
-            finally:
-                cursor.close()
 
 
 @contextmanager
 def _session(generations: Generations, generation: Generation, *, tables: bool) -> Iterator[Connection]:
-    with ExitStack() as closing:
-        cursor = generation.cursor()
-        closing.callback(cursor.close)
-        session = generations.tables.session() if tables else None
-        if session is not None:
-            closing.callback(session.cursor.close)
+    session = generations.tables.session() if tables else None
+    with closing(FileSession(generation.cursor)) as of_files, closing(session.cursor) if session else nullcontext():
         yield Connection(
             snapshot=generation.id,
             last_refresh=generation.created_at,
             datasets=generation.datasets_on(session.tables) if session else generation.datasets,
             immutable=generation.resident,
-            _cursor=cursor,
+            _session=of_files,
             _tables=session,
             _unchanged=functools.partial(generations.unchanged, generation),
-            _asked=generations.tables.asked,
+            _asked=generations.tables.asked if tables else lambda *_: None,
+            _name_marts=generation.name_marts,
             _hold=functools.partial(generations.hold, generation),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ from datetime import datetime
 import duckdb
 
 from backend.config import Settings
-from backend.datasets import Dataset, numbered
+from backend.datasets import Column, Dataset, numbered
 from backend.duckdb.engine import columns_of, connect, lock_down
 from backend.duckdb.tables import Table
 from backend.duckdb.verified import InMemory, VerifiedFile, VerifiedFiles
@@ -47,12 +48,24 @@ class Generation:
                 lock_down(self._connection, paths=[file.path for file in self._files.values()])
             else:
                 lock_down(self._connection, directories=[str(snapshot.path)])
+            self._on_disk = [file for file in self._files.values() if not isinstance(file, InMemory)]
             self.datasets = {name: self._dataset(marts[name]) for name in sorted(marts)}
+            self._naming = threading.Lock()
+            self._named = False
             self._closing = closing.pop_all()
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A session of one's own on the instance."""
         return self._connection.cursor()
+
+    def name_marts(self) -> None:
+        """See to it that every mart is a view of its name: for SQL of others, ours has the relations."""
+        with self._naming:
+            if not self._named:
+                for mart in self.marts.values():
+                    relation = parquet_file(self._path(mart))
+                    self._connection.execute(f"CREATE OR REPLACE VIEW {quoted(mart.name)} AS SELECT * FROM {relation}")  # noqa: S608 - our path
+                self._named = True
 
     def datasets_on(self, tables: Mapping[str, Table]) -> dict[str, Dataset]:
         """The datasets, of which those are tables whose files these were made of."""
@@ -78,22 +91,19 @@ class Generation:
     @property
     def resident(self) -> bool:
         """Whether all of it is in memory, where nothing changes it."""
-        return self.immutable and all(isinstance(file, InMemory) for file in self._files.values())
+        return self.immutable and not self._on_disk
 
     def unchanged(self) -> bool:
         """Whether everything read so far was as it was verified; asked after reading."""
-        return all(file.unchanged() for file in self._files.values())
+        return all(file.unchanged() for file in self._on_disk)
 
     def close(self) -> None:
         """End the instance, let go of the files and of the snapshot."""
         self._closing.close()
 
     def _dataset(self, mart: Mart) -> Dataset:
-        """A view on the mart, and its footer read once, which also warms DuckDB's cache of the file."""
-        path = self._files[mart.name].path if self.immutable else str(self._snapshot.file(mart.name))
-        relation = parquet_file(path)
-        self._connection.execute(f"CREATE VIEW {quoted(mart.name)} AS SELECT * FROM {relation}")  # noqa: S608 - our path
-        columns = columns_of(self._connection, relation, mart, self._snapshot.file(mart.name))
+        relation = parquet_file(self._path(mart))
+        columns = self._columns(mart, relation)
         relation, position = numbered(relation, columns, "file_row_number")
         return Dataset(
             id=mart.name,
@@ -105,3 +115,16 @@ class Generation:
             rows=mart.rows,
             scope=mart.scope,
         )
+
+    def _columns(self, mart: Mart, relation: str) -> tuple[Column, ...]:
+        """What DuckDB says of the file, asked once for each that is in memory: a switch costs what has changed."""
+        file = self._files.get(mart.name)
+        if isinstance(file, InMemory) and file.described and file.described[0] == mart:
+            return file.described[1]
+        columns = columns_of(self._connection, relation, mart, self._snapshot.file(mart.name))
+        if isinstance(file, InMemory):
+            file.described = (mart, columns)
+        return columns
+
+    def _path(self, mart: Mart) -> str:
+        return self._files[mart.name].path if self.immutable else str(self._snapshot.file(mart.name))

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Protocol
 
 from backend.checksum import file_sha256
+from backend.datasets import Column
 from backend.errors import SnapshotCorrupt
+from backend.manifest import Mart
 
 _CHUNK_BYTES = 1 << 20
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -41,6 +43,7 @@ class InMemory:
         self.path = f"{self.DIRECTORY}{descriptor}"
         self.size = size
         self.users = 0
+        self.described: tuple[Mart, tuple[Column, ...]] | None = None  # as a mart of whichever snapshot has it
         self._descriptor = descriptor
 
     def unchanged(self) -> bool:

@@ -8,13 +8,13 @@ import pytest
 
 from backend.config import Settings
 from backend.duckdb import client as duckdb_client
-from backend.duckdb import generations
+from backend.duckdb import engine, generations
 from backend.duckdb.client import Database
 from backend.errors import SnapshotCorrupt, SnapshotGone
 from backend.snapshots import SnapshotStore
 
 from .api import QUERY, bearer, open_api
-from .marts import damage, publish, write_parquet
+from .marts import SPECS, damage, publish, transactions, write_parquet
 
 SETTINGS = Settings()
 GENERATION = "SELECT any_value(generation) FROM dim_categories"
@@ -30,6 +30,28 @@ def database(store):
 
 def generation(database, snapshot=None):
     return database.read(lambda connection: connection.execute(GENERATION).fetchall()[0][0], snapshot)
+
+
+def test_a_switch_looks_only_into_marts_whose_files_are_new(store, database, monkeypatch):
+    looked = []
+
+    def counted(connection, relation, mart, source):
+        looked.append(mart.name)
+        return engine.columns_of(connection, relation, mart, source)
+
+    monkeypatch.setattr("backend.duckdb.generation.columns_of", counted)
+    assert generation(database) == 1
+    assert sorted(looked) == ["dim_categories", "fct_transactions"]
+    looked.clear()
+    with store.build("partial", holder="test", wait=30) as build:
+        write_parquet(build.path, 2)
+        (build.path / "fct_transactions.parquet").unlink()
+        build.link(["fct_transactions"])
+        build.publish(SPECS)
+    assert generation(database) == 2
+    assert looked == ["dim_categories"]
+    counts = database.read(lambda connection: connection.execute("SELECT count(*) FROM fct_transactions").fetchall())
+    assert counts == [(len(transactions(1)),)]
 
 
 def test_publishing_under_load_gives_whole_answers_and_no_errors(store):
