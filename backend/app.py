@@ -79,6 +79,7 @@ def create_app(
     app.state.metrics.running.set_function(lambda: admission.running)
     app.state.metrics.queued.set_function(lambda: admission.queued)
     app.state.draining = False
+    app.state.worker = None  # which of several this is
     problems.install(app)
     app.include_router(endpoints.router)
     app.include_router(session.router)
@@ -124,7 +125,10 @@ def _add_health(app: FastAPI) -> None:
     @app.get("/metrics", tags=["health"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     def metrics() -> Response:
         """Prometheus metrics."""
-        return Response(app.state.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        exposition = app.state.metrics.exposition()
+        if app.state.worker:
+            exposition = app.state.worker.metrics_of_all(exposition)
+        return Response(exposition, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 class Observed:

@@ -23,6 +23,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="API_", frozen=True)
 
+    workers: int = Field(
+        default=1, ge=1, description="processes that answer on one port; they share all memory and places to wait"
+    )
     default_limit: int = Field(default=100, ge=1, description="rows of a page that names no limit")
     max_limit: int = Field(default=10_000, ge=1, description="rows a page may ask for")
     max_export_rows: int = Field(default=1_000_000, ge=1, description="rows of an answer that is not JSON")
@@ -55,7 +58,8 @@ class Settings(BaseSettings):
         default=ByteSize(256_000_000), description="for verified copies of the marts; larger ones are read from disk"
     )
     table_memory: ByteSize = Field(
-        default=ByteSize(128_000_000), description="for marts as tables in memory, those asked for most; 0: none"
+        default=ByteSize(128_000_000),
+        description="for marts as tables in memory, those asked for most, and their rows as JSON; 0: none",
     )
     kept_answers: ByteSize = Field(
         default=ByteSize(64_000_000), description="memory for answers that are made once for each snapshot"
@@ -77,6 +81,13 @@ class Settings(BaseSettings):
             default=(), description="origins whose pages may read answers, comma-separated; none but our own if empty"
         )
     )
+
+    def of_one_worker(self) -> "Settings":
+        """What one of the workers may take."""
+        of_all = ("duckdb_memory_limit", "resident_memory", "table_memory", "kept_answers")
+        of_requests = ("concurrent_queries", "queued_queries")
+        parts = {name: ByteSize(getattr(self, name) // self.workers) for name in of_all}
+        return self.model_copy(update=parts | {name: -(-getattr(self, name) // self.workers) for name in of_requests})
 
     @property
     def instance_memory(self) -> int:

@@ -1,4 +1,4 @@
-"""The API's process: ``python -m backend.server``. SIGTERM drains it, Ctrl-C stops it without that."""
+"""The API's process, or several: ``python -m backend.server``. SIGTERM drains it, Ctrl-C stops it without that."""
 
 from __future__ import annotations
 
@@ -6,19 +6,27 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from socket import socket
 from types import FrameType
 
 import duckdb
+import structlog
 import typer
 import uvicorn
 from fastapi import FastAPI
 
+from backend import logs
 from backend.app import create_app
+from backend.config import Settings
+from backend.duckdb import client
 from backend.duckdb.client import Database
 from backend.errors import BundleError
 from backend.protocol import Protocol
+from backend.workers import Worker, run
 
 _WITHOUT_DATA_SECONDS = 2.0
+
+log = structlog.get_logger("backend.server")  # run as __main__, which nobody listens to
 
 
 class Server(uvicorn.Server):
@@ -30,7 +38,16 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI, *, host: str, port: int) -> None:
         super().__init__(uvicorn.Config(app, host=host, port=port, log_config=None, http=Protocol))
         self._state = app.state
+        self._worker: Worker | None = app.state.worker
         self._drained_at = float("inf")
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Listen, and be there for the other workers before."""
+        if self._worker:
+            self._to_the_others = await self._worker.answer_the_others(self._state.metrics.exposition)
+        await super().startup(sockets)
+        if self._worker:  # else uvicorn says so
+            log.info(f"running on http://{self.config.host}:{self.config.port}", worker=self._worker.number)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain on SIGTERM, once; leave other signals to uvicorn."""
@@ -42,15 +59,31 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to stop accepting, asked ten times a second."""
-        return await super().on_tick(counter) or time.monotonic() >= self._drained_at
+        orphaned = self._worker is not None and self._worker.orphaned
+        return await super().on_tick(counter) or time.monotonic() >= self._drained_at or orphaned
 
 
 def main(host: str = "127.0.0.1", port: int = 8000) -> None:
     """Serve the API until SIGTERM or Ctrl-C."""
+    workers = Settings().workers
+    if workers > 1:
+        logs.configure()
+        sys.exit(run(workers, serve_as, host=host, port=port))
     with suppress(KeyboardInterrupt):  # uvicorn raises it once it is through
         app = create_app()
         wait_for_data(app.state.database)
         Server(app, host=host, port=port).run()
+
+
+def serve_as(worker: Worker) -> None:
+    """Serve as one of several, with its part of the limits."""
+    with suppress(KeyboardInterrupt):
+        settings = Settings().of_one_worker()
+        app = create_app(settings=settings, database=client.configured(settings))
+        app.state.worker = worker
+        wait_for_data(app.state.database)
+        with worker.bound() as listening:
+            Server(app, host=worker.host, port=worker.port).run(sockets=[listening])
 
 
 def wait_for_data(database: Database) -> None:

@@ -29,7 +29,8 @@ class Span:
 def start(headers: Headers) -> Span:
     """A new span: of the caller's trace where there is one valid ``traceparent``, else of a new trace."""
     came = headers.getlist("traceparent")
-    carrier = {"traceparent": came[0]} if len(came) == 1 else {}
-    parent = trace.get_current_span(_propagator.extract(carrier)).get_span_context()
-    trace_id = trace.format_trace_id(parent.trace_id) if parent.is_valid else secrets.token_hex(16)
-    return Span(trace_id, secrets.token_hex(8), parent.trace_flags.sampled)
+    if len(came) == 1:
+        parent = trace.get_current_span(_propagator.extract({"traceparent": came[0]})).get_span_context()
+        if parent.is_valid:
+            return Span(trace.format_trace_id(parent.trace_id), secrets.token_hex(8), parent.trace_flags.sampled)
+    return Span(secrets.token_hex(16), secrets.token_hex(8), sampled=False)

@@ -312,8 +312,13 @@ def _session(generations: Generations, generation: Generation, *, tables: bool) 
 @functools.cache
 def database() -> Database:
     """The database that the environment configures; one for the process."""
+    return configured(Settings())
+
+
+def configured(settings: Settings) -> Database:
+    """A database of what the environment names, within these limits."""
     return Database(
-        Settings(),
+        settings,
         parquet_dir=filepaths.parquet_dir(),
         duckdb_path=filepaths.duckdb_path(),
         catalog=filepaths.duckdb_catalog(),

@@ -14,7 +14,7 @@ import duckdb
 
 from backend.manifest import Column, Manifest, MartSpec
 from backend.quoting import literal
-from deploy.pipeline.adopted.export import LAYOUT
+from deploy.pipeline.adopted.export import layout
 from tests.bench.questions import TRANSACTIONS
 from tests.bench.site import Site
 
@@ -116,4 +116,5 @@ class Generated:
         values = ", ".join(f"({sql})::{kind} AS {name}" for name, (kind, sql) in columns.items())
         values = values.format(turn=self._turn, mart=literal(path.stem))
         with duckdb.connect(config={"threads": 2, "memory_limit": "2GB"}) as connection:
-            connection.execute(f"COPY (SELECT {values} FROM range({rows}) AS t(i)) TO ? ({LAYOUT})", [str(path)])
+            source = f"range({rows}) AS t(i)"
+            connection.execute(f"COPY (SELECT {values} FROM {source}) TO ? ({layout(connection, source)})", [str(path)])

@@ -15,8 +15,8 @@ _BUDGET_MB = 2147
 """``mem_limit`` of the backend in compose/base.yaml."""
 
 _BY_USER = (
-    "Each query looks at the statistics of every row group: see that the mart is sorted by its user column, and raise "
-    "its row_group_size (tenfold for ten million rows)."
+    "Each query looks at the statistics of every row group, and reads one or two whole: see that the mart is sorted by "
+    "its user column, and split what has more than some ten million rows, by year say."
 )
 _OF_A_FILE = (
     "A file beyond API_RESIDENT_MEMORY is hashed at each start and switch, and until then users get the snapshot "

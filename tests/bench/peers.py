@@ -59,10 +59,10 @@ def from_arrow(body: bytes) -> Rows:
 
 
 class Ours(Peer):
-    """The API, as ``make demo`` and the image start it."""
+    """The API, with a process for each core (``API_WORKERS``)."""
 
     name = "ours"
-    title = "this project's API: a token checked, every answer a new one"
+    title = "this project's API, a process for each core: a token checked, every answer a new one"
     server = "ours"
     arrow = True
 
@@ -94,6 +94,13 @@ class Ours(Peer):
     def _results(self, body: bytes) -> list[dict[str, Any]]:
         answer = from_json(body)
         return answer.get("results") or [answer]
+
+
+class OursInOneProcess(Ours):
+    """The API, as ``make demo`` and the image start it."""
+
+    name = server = "ours, one process"
+    title = "the same as it starts by default"
 
 
 class OursCached(Ours):
@@ -167,6 +174,7 @@ PEERS: dict[str, Peer] = {
         OverFastApi("PostgreSQL", "indexed tables, JSON made by the server, an asyncpg pool of 8 behind FastAPI"),
         OverFastApi("polars", "data frames in memory behind FastAPI, polars' own writers", arrow=True),
         OURS,
+        OursInOneProcess(),
         OursCached(),
         Constant(),
     )

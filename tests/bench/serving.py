@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -50,10 +51,10 @@ def _app(
     return _on_a_port([python, "-m", f"tests.bench.servers.{module}", str(port), str(argument)], port, scratch)
 
 
-def ours(site: Site, scratch: Path) -> AbstractContextManager[Running]:
+def ours(site: Site, scratch: Path, *, workers: int = 1) -> AbstractContextManager[Running]:
     """The API, on the snapshots of the site."""
     port = free_port()
-    env = {name: site.environment[name] for name in ("PARQUET_DIR", "SECRETS_DIR")}
+    env = {name: site.environment[name] for name in ("PARQUET_DIR", "SECRETS_DIR")} | {"API_WORKERS": str(workers)}
     return _on_a_port(
         [sys.executable, "-m", "backend.server", "--port", str(port)], port, scratch, env=env, health="/health/ready"
     )
@@ -187,7 +188,8 @@ def _peer(program: str) -> str:
 
 
 SERVERS: dict[str, Callable[[Site, Path], AbstractContextManager[Running]]] = {
-    "ours": ours,
+    "ours": partial(ours, workers=os.cpu_count() or 1),
+    "ours, one process": ours,
     "constant": constant,
     "plan": plan,
     "shared file": shared_file,

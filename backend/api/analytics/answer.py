@@ -6,12 +6,14 @@ What it says of itself to caches, and when it is broken off: ``deploy/decisions/
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from email.utils import format_datetime
 from itertools import chain
 from typing import Any, TypeVar
@@ -43,9 +45,14 @@ _WORTH_COMPRESSING = 1000  # bytes: less fits into one packet as it is
 SMALL = 1 << 16
 """Bytes of a body that goes out at once: the server waits for a client only where more than that is under way."""
 _PART_BYTES = 1 << 18  # the server keeps what the client has not taken of one: so much, not a whole page
-_VARY = "Authorization, Cookie, Accept, Accept-Encoding, Prefer"
-_PINNED = "private, max-age=86400, immutable"
-_CURRENT = "private, no-cache"
+_VARY = b"Authorization, Cookie, Accept, Accept-Encoding, Prefer"
+_PINNED = b"private, max-age=86400, immutable"
+_CURRENT = b"private, no-cache"
+
+
+@functools.lru_cache
+def _http_date(moment: datetime) -> bytes:
+    return format_datetime(moment, usegmt=True).encode()
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ class Answer(Response):
         self._question = question
         self._datasets = datasets
         self._key: bytes | None = None
+        self._on: str | None = None
         accepted = ",".join(request.headers.getlist("accept-encoding"))
         self._coding = negotiation.encoding(accepted, tuple(compression.CODINGS)) if compressible else None
 
@@ -156,13 +164,17 @@ class Answer(Response):
         self.status_code, self.raw_headers[:] = _OK, self._bare
         self._request.state.snapshot = state.snapshot  # for the header, also of an error
         self._request.state.datasets.update(known for known in self._datasets if known in state.datasets)
-        self.headers["Vary"] = _VARY
-        self.headers["Last-Modified"] = format_datetime(state.last_refresh, usegmt=True)
-        self.headers["Cache-Control"] = _PINNED if self._snapshot else _CURRENT
-        # A DuckDB file has no name for what is in it but a time, which two builds may share.
-        self._key = self._key_on(state.snapshot) if state.snapshot else None
+        self.raw_headers += [
+            (b"vary", _VARY),
+            (b"last-modified", _http_date(state.last_refresh)),
+            (b"cache-control", _PINNED if self._snapshot else _CURRENT),
+        ]
+        if state.snapshot != self._on:
+            # A DuckDB file has no name for what is in it but a time, which two builds may share.
+            self._key = self._key_on(state.snapshot) if state.snapshot else None
+            self._on = state.snapshot
         if self._key and self._request.method == "GET":
-            self.headers["ETag"] = f'"{self._key.hex()[:32]}"'
+            self.raw_headers.append((b"etag", b'"%b"' % self._key.hex()[:32].encode()))
         return self._key
 
     def _key_on(self, snapshot: str) -> bytes:

@@ -6,10 +6,11 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from backend.api.problems import ApiError
 
@@ -51,8 +52,7 @@ class Cursor:
 
     def encode(self, key: Key) -> str:
         """The token: base64url of JSON and its signature."""
-        payload = json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False).encode()
-        return _text(key.sign(payload))
+        return _text(key.sign(orjson.dumps(self)))
 
     @classmethod
     def decode(cls, token: str, key: Key) -> Cursor:
@@ -64,7 +64,7 @@ class Cursor:
         payload = key.opened(raw)
         if payload is None or _text(raw) != token:  # the last letter has bits that decoding ignores
             raise _tampered()
-        data: dict[str, Any] = json.loads(payload)
+        data: dict[str, Any] = orjson.loads(payload)
         return cls(**data)
 
 

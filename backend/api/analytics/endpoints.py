@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any
@@ -11,6 +11,7 @@ from urllib.parse import quote
 import orjson
 from fastapi import APIRouter, Path, Response
 from fastapi import Request as HttpRequest
+from fastapi.routing import APIRoute
 
 from backend.api.analytics import documents, sql
 from backend.api.analytics.answer import Answer, Export
@@ -19,7 +20,7 @@ from backend.api.analytics.formats import BATCH_ROWS, EXPORTS, Format, negotiate
 from backend.api.analytics.models import DatasetInfo, DatasetList, QueriesBody, QueryResult, QueryResults
 from backend.api.analytics.query import Query, Request, parse, read_request
 from backend.api.problems import ApiError, ErrorEnvelope, bad_parameter
-from backend.auth import Caller, Principal
+from backend.auth import Caller, Principal, caller_of
 from backend.config import Settings
 from backend.datasets import Dataset
 from backend.duckdb.client import Connection
@@ -148,7 +149,26 @@ _PARAMETERS = [
 
 DatasetId = Annotated[str, Path(description="the dataset's `id`", examples=["fct_transactions"])]
 
-router = APIRouter(prefix="/api/analytics", tags=["analytics"], responses=_ERRORS)
+
+class _Direct(APIRoute):
+    """Calls an endpoint that takes a request, its caller and what is in its path, and gives a response, as that.
+
+    FastAPI would find the same by what the endpoint declares, in a fifth of the time that an answer takes in Python. It
+    still describes the endpoint, and does find what is in a body.
+    """
+
+    def get_route_handler(self) -> Callable[[HttpRequest], Coroutine[Any, Any, Response]]:
+        if self.body_field is not None:
+            return super().get_route_handler()
+
+        async def handler(request: HttpRequest) -> Response:
+            response: Response = await self.endpoint(request, caller=await caller_of(request), **request.path_params)
+            return response
+
+        return handler
+
+
+router = APIRouter(prefix="/api/analytics", tags=["analytics"], responses=_ERRORS, route_class=_Direct)
 
 
 @router.get("/datasets", response_model=DatasetList)

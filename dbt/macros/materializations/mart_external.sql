@@ -1,13 +1,14 @@
 {#- Replaces dbt-duckdb's `external`, for Parquet only. What differs:
 
     - an empty mart is a file with zero rows, not one row of NULLs;
+    - row groups are larger than `row_group_size` says where there would be more than a hundred;
     - the file is always written beside its target and renamed over it: a hard link to an earlier snapshot's file is
       replaced, never written through;
     - what the mart held before it became a file, and the checksum of that file, are noted in `_build.written`, for the
       audit to compare. -#}
 {% materialization external, adapter='duckdb', supported_languages=['sql'] %}
     {%- set location = render(config.get('location', default=external_location(this, config))) -%}
-    {%- set options = adapter.external_write_options(location, render_write_options(config)) -%}
+    {%- set write_options = render_write_options(config) -%}
     {%- set view = this.incorporate(type='view') -%}
     {%- set rows = make_intermediate_relation(this.incorporate(type='table')) -%}
     {%- set existing = load_cached_relation(this) -%}
@@ -20,6 +21,8 @@
     {% call statement('rows') %}
         {{ create_table_as(False, rows, compiled_code) }}
     {% endcall %}
+    {% do write_options.update({'row_group_size': row_group_size(write_options, rows)}) %}
+    {% set options = adapter.external_write_options(location, write_options) %}
     {% call statement('write_file') %}
         copy (select * from {{ rows }}) to '{{ adapter.escape_sql_string(location) }}' ({{ options }}, use_tmp_file true)
     {% endcall %}
@@ -40,6 +43,14 @@
 
     {{ return({'relations': [view]}) }}
 {% endmaterialization %}
+
+
+{#- Of each row group every query reads what the footer says: deploy/pipeline/adopted/export.py does the same. -#}
+{% macro row_group_size(options, rows) %}
+    {% set count = run_query("select count(*) from " ~ rows)[0][0] | int %}
+    {% set of_a_hundred = (count / 100 / 2048) | round(0, 'ceil') | int * 2048 %}
+    {{ return([options.get('row_group_size', 122880) | int, of_a_hundred] | max) }}
+{% endmacro %}
 
 
 {#- `_build.written` has one row per mart that this build file wrote. -#}

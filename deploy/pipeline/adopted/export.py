@@ -21,7 +21,9 @@ from backend.parquet_types import EXPORTED_AS, losses
 from backend.quoting import parquet_file, quoted
 
 # As in dbt/dbt_project.yml, for the reason given there.
-LAYOUT = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 10240"
+_ROW_GROUP_SIZE = 10_240
+_ROW_GROUPS = 100
+_VECTOR = 2_048  # rows that DuckDB does at once
 # dbt-duckdb's materialization `external` leaves a view on what it wrote.
 _VIEW_ON_FILE = re.compile(r"read_parquet\('((?:[^']|'')+)'")
 
@@ -99,7 +101,8 @@ class Export:
         types = dict(columns)
         values = ", ".join(_as(c.name, c.type, types[c.name]) for c in wanted)
         self.connection.execute(
-            f"COPY ({_sorted(values, source, columns, relation.scope)}) TO ? ({LAYOUT})", [str(target)]
+            f"COPY ({_sorted(values, source, columns, relation.scope)}) TO ? ({layout(self.connection, source)})",
+            [str(target)],
         )
         held = ", ".join(_as(c.name, c.type, types[c.name]) for c in parquet_columns(self.connection, target))
         return f"SELECT {held} FROM {source}"  # noqa: S608 - quoted
@@ -133,6 +136,17 @@ def scope_column(names: Sequence[str], wanted: str) -> str:
 
 def _as(name: str, wanted: str, kind: str) -> str:
     return quoted(name) if wanted == kind else f"CAST({quoted(name)} AS {wanted}) AS {quoted(name)}"
+
+
+def layout(connection: duckdb.DuckDBPyConnection, source: str) -> str:
+    """Options to write these rows with, like those of ``dbt/macros/materializations``.
+
+    ``source`` is SQL for a FROM clause. Of each row group every query reads what the footer says, so there are about a
+    hundred at most.
+    """
+    ((rows,),) = connection.execute(f"SELECT count(*) FROM {source}").fetchall()  # noqa: S608 - quoted
+    of_a_hundred = -(-rows // (_ROW_GROUPS * _VECTOR)) * _VECTOR
+    return f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {max(_ROW_GROUP_SIZE, of_a_hundred)}"
 
 
 def _sorted(values: str, source: str, columns: Sequence[tuple[str, str]], scope: str) -> str:

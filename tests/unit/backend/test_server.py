@@ -9,16 +9,18 @@ import sys
 from types import SimpleNamespace
 
 import httpx
+import psutil
 import pytest
 
 from backend import server
+from backend.config import Settings
 from backend.errors import NoSnapshot
 from backend.filepaths import REPO_ROOT
 from tests.e2e.stack import wait_for
 
 from .api import QUERY, SECRET, assert_error, bearer
 from .listening import listening
-from .marts import USERS
+from .marts import USERS, publish
 
 START_SECONDS = 60
 BODY = b'{"queries": [{"dataset": "dim_categories"}]}'
@@ -27,7 +29,7 @@ BODY = b'{"queries": [{"dataset": "dim_categories"}]}'
 class Process:
     """``python -m backend.server`` on ``store``, on a port that the kernel picks."""
 
-    def __init__(self, store, directory, *, drain_seconds):
+    def __init__(self, store, directory, *, drain_seconds=1, workers=1):
         (directory / "jwt_secret").write_text(SECRET)
         self.log = directory / "log"
         environment = {
@@ -35,6 +37,7 @@ class Process:
             "PARQUET_DIR": str(store.root),
             "SECRETS_DIR": str(directory),
             "API_DRAIN_SECONDS": str(drain_seconds),
+            "API_WORKERS": str(workers),
         }
         with self.log.open("w") as log:
             self.popen = subprocess.Popen(
@@ -42,12 +45,29 @@ class Process:
                 cwd=REPO_ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
         said = wait_for(
-            lambda: re.search(r"running on http://127\.0\.0\.1:(\d+)", self.log.read_text()),
+            lambda: len(found := self.ports()) == workers and found,
             "the server runs",
             seconds=START_SECONDS,
             details=self.log.read_text,
         )
-        self.port = int(said[1])
+        (self.port,) = set(said)
+
+    def ports(self):
+        """Of each process that has said that it listens."""
+        return [int(port) for port in re.findall(r"running on http://127\.0\.0\.1:(\d+)", self.log.read_text())]
+
+    def workers(self):
+        """Process ids of the workers there are."""
+        return [child.pid for child in psutil.Process(self.popen.pid).children()]
+
+    def answered(self):
+        """How many queries were answered, as the metrics have it."""
+        (count,) = re.findall(
+            r'^http_requests_total{method="GET",route="[^"]*/query",status="200"} (.*)$',
+            self.get("/metrics").text,
+            re.MULTILINE,
+        ) or ["0"]
+        return float(count)
 
     def get(self, path):
         """On a connection of its own."""
@@ -88,8 +108,13 @@ def the_rest(connection):
         return answer.read()
 
 
-def test_after_sigterm_it_says_that_it_is_not_ready_serves_on_and_finishes_what_it_was_asked(start):
-    process = start(drain_seconds=5)
+@pytest.fixture(params=[1, 2])
+def workers(request):
+    return request.param
+
+
+def test_after_sigterm_it_says_that_it_is_not_ready_serves_on_and_finishes_what_it_was_asked(start, workers):
+    process = start(drain_seconds=5, workers=workers)
     assert process.get("/health/ready").status_code == 200
     slow = half_a_request(process)
     process.popen.send_signal(signal.SIGTERM)
@@ -107,8 +132,8 @@ def test_after_sigterm_it_says_that_it_is_not_ready_serves_on_and_finishes_what_
     assert process.popen.wait(timeout=30) == 0
 
 
-def test_ctrl_c_waits_for_no_drain_but_finishes_what_it_was_asked(start):
-    process = start(drain_seconds=3600)
+def test_ctrl_c_waits_for_no_drain_but_finishes_what_it_was_asked(start, workers):
+    process = start(drain_seconds=3600, workers=workers)
     slow = half_a_request(process)
     process.popen.send_signal(signal.SIGINT)
     wait_for(lambda: not process.accepts(), "it accepts no more", seconds=30)
@@ -116,8 +141,8 @@ def test_ctrl_c_waits_for_no_drain_but_finishes_what_it_was_asked(start):
     assert process.popen.wait(timeout=30) == 0
 
 
-def test_ctrl_c_ends_a_drain(start):
-    process = start(drain_seconds=3600)
+def test_ctrl_c_ends_a_drain(start, workers):
+    process = start(drain_seconds=3600, workers=workers)
     process.popen.send_signal(signal.SIGTERM)
     wait_for(lambda: process.get("/health/ready").status_code == 503, "it says that it is draining", seconds=30)
     process.popen.send_signal(signal.SIGINT)
@@ -155,3 +180,77 @@ def test_it_listens_once_it_has_data_and_without_any_not_before_the_gateway_has_
     monkeypatch.setattr(server.signal, "signal", lambda *_: None)
     server.wait_for_data(SimpleNamespace(check=check))
     assert (len(checks), clock[0]) == (asked, listens_after)
+
+
+# --- workers ----------------------------------------------------------------------------------------------------------
+def test_all_workers_answer_and_their_metrics_are_one(start):
+    process = start(workers=3)
+    for _ in range(40):  # each on a connection of its own, which the kernel gives to one of them
+        assert process.get(QUERY).status_code == 200
+    assert {process.answered() for _ in range(12)} == {40}
+    text = process.get("/metrics").text
+    (snapshot,) = re.findall(r'^analytics_snapshot_info{snapshot="(.*)"} 1.0$', text, re.MULTILINE)
+    assert snapshot == process.get(QUERY).json()["snapshot"]
+    assert re.search(r"^analytics_generations_open 3.0$", text, re.MULTILINE)
+    kept = {process.get(QUERY).headers["etag"] for _ in range(12)}
+    assert len(kept) == 1, "the same, whoever answers"
+
+
+def test_what_is_published_is_what_every_worker_answers_next(start, store):
+    process = start(workers=2)
+    for generation in (2, 3, 4):
+        publish(store, generation)
+        seen = {row["generation"] for _ in range(20) for row in process.get(QUERY).json()["rows"]}
+        assert seen == {generation}
+
+
+def test_a_worker_that_is_killed_is_replaced(start):
+    process = start(workers=2)
+    before = process.workers()
+    os.kill(before[0], signal.SIGKILL)
+    wait_for(lambda: len(process.ports()) == 3, "another listens", seconds=START_SECONDS, details=process.log.read_text)
+    assert len({*before, *process.workers()}) == 3
+    assert [process.get(QUERY).status_code for _ in range(20)] == [200] * 20
+    process.popen.send_signal(signal.SIGINT)
+    assert process.popen.wait(timeout=30) == 0
+    assert not any(psutil.pid_exists(pid) for pid in before)
+
+
+def test_workers_end_when_nobody_is_left_to_end_them(start):
+    process = start(workers=2)
+    workers = process.workers()
+    process.popen.kill()
+    process.popen.wait()
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in workers), "they have ended", seconds=30)
+
+
+def test_workers_that_can_t_start_end_all(store, tmp_path):
+    (tmp_path / "jwt_secret").write_text("short")
+    environment = os.environ | {"PARQUET_DIR": str(store.root), "SECRETS_DIR": str(tmp_path), "API_WORKERS": "2"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "backend.server", "--port", "0"],
+        cwd=REPO_ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "jwt_secret" in ended.stderr
+
+
+def test_a_port_that_is_taken_is_said_so(store, tmp_path):
+    (tmp_path / "jwt_secret").write_text(SECRET)
+    environment = os.environ | {"PARQUET_DIR": str(store.root), "SECRETS_DIR": str(tmp_path), "API_WORKERS": "2"}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = subprocess.run(
+            [sys.executable, "-m", "backend.server", "--port", str(taken.getsockname()[1])],
+            cwd=REPO_ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert "already in use" in ended.stderr
+
+
+def test_workers_share_what_one_would_take():
+    alone = Settings(workers=3, duckdb_memory_limit="900MB", table_memory="30MB", concurrent_queries=8)
+    one = alone.of_one_worker()
+    assert (one.duckdb_memory_limit, one.table_memory, one.concurrent_queries) == (300_000_000, 10_000_000, 3)
+    assert one.resident_memory == alone.resident_memory // 3
+    assert one.max_limit == alone.max_limit
+    assert Settings().of_one_worker() == Settings()

@@ -7,6 +7,7 @@ import pytest
 
 from backend.audit import FINGERPRINT
 from backend.filepaths import DBT_PROJECT_DIR
+from deploy.pipeline.adopted.export import layout
 
 from .runner import run_dbt
 
@@ -124,6 +125,31 @@ def test_what_was_written_is_noted_by_any_name_and_in_the_types_of_the_file(tmp_
         written = connection.execute("SELECT mart, fingerprint FROM _build.written").fetchall()
         found = connection.execute(f"SELECT {FINGERPRINT} FROM read_parquet(?) AS t", [str(file)]).fetchall()
     assert written == [("o'brien", found[0][0])]
+
+
+@pytest.mark.parametrize(("rows", "groups"), [(20_000, [2048, 1568]), (300_000, [4096, 992]), (0, [])])
+def test_there_are_no_more_than_a_hundred_row_groups(tmp_path, rows, groups):
+    """All but the last of a size; `row_group_size` is the least that it is."""
+    shutil.copytree(DBT_PROJECT_DIR / "macros", tmp_path / "macros")
+    (tmp_path / "external_root").mkdir()
+    options = "{{ config(options={'format': 'parquet', 'row_group_size': '2048'}) }}"
+    result = run_project(
+        tmp_path, {"many.sql": f"{options} select i from range({rows}) t(i)"}, hook="{{ prepare_written() }}"
+    )
+    assert result.returncode == 0, result.stdout
+    file = str(tmp_path / "external_root" / "many.parquet")
+    found = duckdb.execute(
+        "SELECT DISTINCT row_group_num_rows FROM parquet_metadata(?) ORDER BY 1 DESC", [file]
+    ).fetchall()
+    assert found == [(size,) for size in groups]
+
+
+@pytest.mark.parametrize(
+    ("rows", "size"), [(1, 10_240), (1_024_000, 10_240), (1_024_001, 12_288), (10_000_000, 100_352)]
+)
+def test_exported_marts_of_adopted_projects_are_laid_out_alike(rows, size):
+    with duckdb.connect() as connection:
+        assert layout(connection, f"range({rows})") == f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {size}"
 
 
 def test_external_root_must_exist(tmp_path):
