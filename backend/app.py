@@ -19,8 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from backend import auth, cors, keys, logs, pages, tracing
 from backend.api import problems, session
 from backend.api.admission import Admission
-from backend.api.analytics import cursor, endpoints, sql
+from backend.api.analytics import cursor, endpoints
 from backend.api.analytics.again import Again
+from backend.api.analytics.formats import FORMS
 from backend.api.analytics.kept import KeptAnswers
 from backend.api.analytics.models import LastRefresh, SnapshotId
 from backend.api.requests import BodyLimit, HeadAsGet
@@ -71,7 +72,7 @@ def create_app(
     app.state.answered_with = [settings.model_dump_json(), cursor_key.sign(b"").hex()]
     app.state.answers = answers = KeptAnswers(settings.kept_answers)
     app.state.database = database or client.database()
-    app.state.database.keep_documents(sql.all_documents)
+    app.state.database.keep_rows(FORMS)
     app.state.metrics = Metrics(app.state.database, known, answers)
     app.state.admission = admission = Admission(
         slots=settings.concurrent_queries, places=settings.queued_queries, seconds=settings.statement_timeout_seconds

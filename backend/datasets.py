@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from duckdb import DuckDBPyConnection
 from duckdb.sqltypes import DuckDBPyType
 
-from backend.documents import Documents
+from backend.columns import Column
+from backend.kept_rows import KeptRows
 from backend.manifest import USER_COLUMN
 from backend.names import folded
 from backend.quoting import quoted
@@ -19,23 +20,13 @@ _PARQUET_TYPES = {"timestamp_s": "TIMESTAMP", "timestamp_ms": "TIMESTAMP", "enum
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column: ``type`` is the text the API shows, ``sqltype`` what DuckDB says of this relation."""
-
-    name: str
-    type: str
-    description: str
-    sqltype: DuckDBPyType
-
-
-@dataclass(frozen=True)
 class Dataset:
     """A mart that can be queried.
 
     ``relation`` is SQL for a FROM clause; ``position`` is a column of it that numbers the rows in the order the mart
     was written in, not among ``columns``. ``rows`` is None where nobody has counted them yet. ``scope`` is as in
     ``backend.manifest.MartSpec``. ``table`` says that ``relation`` is one of ``backend.duckdb.tables``, with a session
-    of its own; ``documents`` are its rows by their position, if somebody wrote them.
+    of its own; ``kept`` are its rows by their position, in the forms that somebody made.
     """
 
     id: str
@@ -47,7 +38,7 @@ class Dataset:
     rows: int | None = None
     scope: str = USER_COLUMN
     table: bool = False
-    documents: Documents | None = None
+    kept: Mapping[str, KeptRows] = field(default_factory=dict)
 
     @property
     def user_column(self) -> Column | None:

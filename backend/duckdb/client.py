@@ -23,8 +23,9 @@ from backend.duckdb.engine import FATAL
 from backend.duckdb.file import DuckDBFile
 from backend.duckdb.generation import Generation
 from backend.duckdb.generations import Generations
-from backend.duckdb.tables import Session, Written
+from backend.duckdb.tables import Session
 from backend.errors import NoSnapshot, SnapshotCorrupt, SnapshotGone
+from backend.kept_rows import Form
 from backend.snapshots import SnapshotStore
 
 T = TypeVar("T")
@@ -84,7 +85,7 @@ class Connection(State):
     _session: FileSession
     _tables: Session | None = None
     _unchanged: Callable[[], bool] = lambda: True
-    _asked: Callable[[str, bool], None] = lambda *_: None
+    _asked: Callable[[str, str | None], None] = lambda *_: None
     _name_marts: Callable[[], None] = lambda: None
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
@@ -93,17 +94,17 @@ class Connection(State):
         return self._session.cursor
 
     def execute(
-        self, sql: str, params: Sequence[Any] | None = None, *, on: Dataset | None = None, whole_rows: bool = False
+        self, sql: str, params: Sequence[Any] | None = None, *, on: Dataset | None = None, form: str | None = None
     ) -> duckdb.DuckDBPyConnection:
         """Run a statement with bound parameters (``?``). Raises duckdb.Error.
 
-        ``on`` is the dataset it reads, ``whole_rows`` whether the answer is of rows as its documents have them. Without
-        ``on`` it may read every mart by its name.
+        ``on`` is the dataset it reads, ``form`` that in which its rows are asked for, if whole ones are. Without ``on``
+        it may read every mart by its name.
         """
         if on is None:
             self._name_marts()
         else:
-            self._asked(on.id, whole_rows)
+            self._asked(on.id, form)
         if self._tables is None:
             return self._session.cursor.execute(sql, params)
         self._tables.used = on is not None and on.table
@@ -238,10 +239,10 @@ class Database:
 
         return self.read(work, tables=False)
 
-    def keep_documents(self, written: Written) -> None:
-        """Have the rows of tables kept as JSON, too: those asked for most, where there is room."""
+    def keep_rows(self, forms: Mapping[str, Form]) -> None:
+        """Have the rows of tables kept in these forms, too: those asked for most, where there is room."""
         if self._generations:
-            self._generations.tables.keep_documents(written)
+            self._generations.tables.keep_rows(forms)
 
     def status(self) -> Status:
         """What was served last, without opening anything."""

@@ -11,8 +11,9 @@ from datetime import datetime
 
 import duckdb
 
+from backend.columns import Column
 from backend.config import Settings
-from backend.datasets import Column, Dataset, numbered
+from backend.datasets import Dataset, numbered
 from backend.duckdb.engine import columns_of, connect, lock_down
 from backend.duckdb.tables import Table
 from backend.duckdb.verified import InMemory, VerifiedFile, VerifiedFiles
@@ -80,7 +81,7 @@ class Generation:
                         relation=table.relation,
                         position=table.position,
                         table=True,
-                        documents=table.documents,
+                        kept=table.kept,
                     )
                     for name, table in found
                     if table is not None

@@ -2,7 +2,7 @@
 
 A table is made of a verified copy, once, whichever snapshots have that file. Nothing depends on it: what has no table,
 or fails on it, is asked of the Parquet file. Where whole rows of it are asked for, and there is room left, they are
-kept as JSON as well. Why: ``deploy/decisions/0022-marts-in-memory.md``.
+kept as they are answered as well. Why: ``deploy/decisions/0022-marts-in-memory.md``.
 """
 
 from __future__ import annotations
@@ -12,21 +12,23 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
 import structlog
 
+from backend.columns import Column
 from backend.config import Settings
-from backend.datasets import Column, numbered
-from backend.documents import Documents, TooLarge, written
+from backend.datasets import numbered
 from backend.duckdb.engine import FATAL, columns_of, connect, lock_down
 from backend.duckdb.verified import InMemory, VerifiedFiles
 from backend.errors import SnapshotCorrupt
+from backend.kept_rows import Form, KeptRows, TooLarge
 from backend.manifest import Mart
 from backend.quoting import parquet_file, quoted
 
@@ -34,8 +36,7 @@ _NICE = 10
 _REST_SECONDS = 60.0  # between an instance that failed for good and the next: what it fails on may be asked again
 _POSITION = "rowid"
 _BATCH_ROWS = 20_480
-Written = Callable[[tuple[Column, ...], str], str]
-"""SQL for all rows as JSON, in the order they are stored in, from a table's columns and its name in SQL."""
+K = TypeVar("K", bound=Hashable)
 _HELD = "SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'IN_MEMORY_TABLE'"
 
 log = structlog.get_logger(__name__)
@@ -43,13 +44,13 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Table:
-    """``size`` in bytes, without the documents; all else as in ``backend.datasets.Dataset``."""
+    """``size`` in bytes, without what is kept; all else as in ``backend.datasets.Dataset``."""
 
     relation: str
     position: str
     size: int
     columns: tuple[Column, ...]
-    documents: Documents | None = None
+    kept: Mapping[str, KeptRows] = field(default_factory=dict)
 
 
 class Session:
@@ -80,13 +81,13 @@ class Tables:
         self._tables: Mapping[str, Table] = {}  # replaced, never changed
         self._wanted: Sequence[Mart] = ()
         self._asked: Counter[str] = Counter()
-        self._asked_whole: Counter[str] = Counter()
-        self._written: Written | None = None
+        self._asked_whole: Counter[tuple[str, str]] = Counter()  # by mart and form
+        self._forms: Mapping[str, Form] = {}
         self._rest_until = 0.0
         self._failed: set[str] = set()
-        # By mart: bytes of the file, and of what was made of it, the last time.
+        # By mart, and form: bytes of the file, and of what was made of it, the last time.
         self._made: dict[str, tuple[int, int]] = {}
-        self._documented: dict[str, tuple[int, int]] = {}
+        self._kept: dict[tuple[str, str], tuple[int, int]] = {}
         self._wake = threading.Event()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="tables", daemon=True)
@@ -101,8 +102,8 @@ class Tables:
 
     @property
     def size(self) -> int:
-        """Bytes of all tables, and of their rows as JSON."""
-        return sum(table.size + (table.documents.size if table.documents else 0) for table in self._tables.values())
+        """Bytes of all tables, and of the rows that are kept beside them."""
+        return sum(table.size + sum(kept.size for kept in table.kept.values()) for table in self._tables.values())
 
     def session(self) -> Session | None:
         """A session for one request, to be closed; None where there is no table."""
@@ -124,19 +125,20 @@ class Tables:
         """Look again at what is open and what is asked for; does not wait for it."""
         self._wake.set()
 
-    def keep_documents(self, written: Written) -> None:
-        """Keep rows as JSON, too, as this has them."""
+    def keep_rows(self, forms: Mapping[str, Form]) -> None:
+        """Keep rows in these forms, too, where they are asked for."""
         with self._lock:
-            self._written = written
+            self._forms = forms
         self.look()
 
-    def asked(self, mart: str, whole_rows: bool) -> None:
-        """Count a query of the mart; documents of it would have answered one of ``whole_rows``."""
+    def asked(self, mart: str, form: str | None) -> None:
+        """Count a query of the mart, which rows kept in that form would have answered, if in any."""
         with self._lock:
-            counters = [self._asked, self._asked_whole] if whole_rows else [self._asked]
-            for counter in counters:
-                counter[mart] += 1
-            counts = [counter[mart] for counter in counters]
+            self._asked[mart] += 1
+            counts = [self._asked[mart]]
+            if form is not None:
+                self._asked_whole[mart, form] += 1
+                counts.append(self._asked_whole[mart, form])
         if any(count & (count - 1) == 0 for count in counts):  # only then its place in the order changes
             self.look()
 
@@ -182,21 +184,21 @@ class Tables:
             wanted = {mart.sha256: mart for mart in self._wanted}
             tables = self._tables
             chosen = self._chosen(wanted, tables)
-            documented = self._documented_of(wanted, tables, chosen)
+            keeping = self._keeping(wanted, tables, chosen)
         for sha256, table in tables.items():
             if sha256 not in chosen:
                 self._drop(sha256)
-            elif table.documents and sha256 not in documented:
-                self._put(sha256, replace(table, documents=None))
+            else:
+                self._put(sha256, {form: rows for form, rows in table.kept.items() if (sha256, form) in keeping})
         missing = [wanted[sha256] for sha256 in chosen if sha256 not in tables]
-        unwritten = [sha256 for sha256 in documented if tables[sha256].documents is None]
+        unmade = [(sha256, form) for sha256, form in keeping if form not in tables[sha256].kept]
         if missing:
             self._make(missing[0])
-        elif unwritten:
-            first = unwritten[0]
-            others = sum(table.documents.size for sha256 in documented if (table := tables[sha256]).documents)
-            self._write(wanted[first], tables[first], self._settings.table_memory - sum(chosen.values()) - others)
-        return bool(missing or unwritten)
+        elif unmade:
+            sha256, form = unmade[0]
+            there = sum(size for key, size in keeping.items() if key not in unmade)
+            self._keep(wanted[sha256], form, self._settings.table_memory - sum(chosen.values()) - there)
+        return bool(missing or unmade)
 
     def _chosen(self, wanted: Mapping[str, Mart], tables: Mapping[str, Table]) -> dict[str, int]:
         """Sizes of what fits into the budget, by SHA-256: what is asked for most first, what is served no more last."""
@@ -210,37 +212,32 @@ class Tables:
         return _fitting(
             self._settings.table_memory,
             {
-                sha256: tables[sha256].size if sha256 in tables else _expected(wanted[sha256], self._made)
+                sha256: tables[sha256].size
+                if sha256 in tables
+                else _expected(wanted[sha256], self._made.get(wanted[sha256].name))
                 for sha256 in order
             },
         )
 
-    def _documented_of(
+    def _keeping(
         self, wanted: Mapping[str, Mart], tables: Mapping[str, Table], chosen: Mapping[str, int]
-    ) -> dict[str, int]:
-        """Those of which documents fit into what the tables leave, by SHA-256, and the documents' size."""
-        if self._written is None:
-            return {}
-        known = {sha256: table.documents for sha256, table in tables.items()}
+    ) -> dict[tuple[str, str], int]:
+        """Sizes of the rows to keep, by SHA-256 and form: what fits into what the tables leave."""
+        asked = {
+            (sha256, form): self._asked_whole[wanted[sha256].name, form]
+            for sha256 in chosen.keys() & tables.keys() & wanted.keys()
+            for form in self._forms
+            if tables[sha256].position == _POSITION
+        }
         order = sorted(
-            (
-                sha256
-                for sha256 in chosen.keys() & tables.keys() & wanted.keys()
-                if self._asked_whole[wanted[sha256].name] and tables[sha256].position == _POSITION
-            ),
-            key=lambda sha256: (
-                -self._asked_whole[wanted[sha256].name].bit_length(),
-                known[sha256] is None,
-                sha256,
-            ),
+            (key for key, count in asked.items() if count),
+            key=lambda key: (-asked[key].bit_length(), key[1] not in tables[key[0]].kept, key),
         )
-        return _fitting(
-            self._settings.table_memory - sum(chosen.values()),
-            {
-                sha256: documents.size if (documents := known[sha256]) else _expected(wanted[sha256], self._documented)
-                for sha256 in order
-            },
-        )
+        sizes = {}
+        for sha256, form in order:
+            kept, mart = tables[sha256].kept.get(form), wanted[sha256]
+            sizes[sha256, form] = kept.size if kept else _expected(mart, self._kept.get((mart.name, form)))
+        return _fitting(self._settings.table_memory - sum(chosen.values()), sizes)
 
     def _heat(self, mart: Mart | None) -> int:
         return -1 if mart is None else self._asked[mart.name].bit_length()
@@ -274,31 +271,32 @@ class Tables:
         finally:
             self._files.release(file)
 
-    def _write(self, mart: Mart, table: Table, room: int) -> None:
-        """Write the rows of the table as JSON, if there is so much room."""
-        instance, sql = self._instance, self._written
-        if instance is None or sql is None:
+    def _keep(self, mart: Mart, form: str, room: int) -> None:
+        """Keep the rows of the mart's table in that form, if there is so much room."""
+        instance, table = self._instance, self._tables.get(mart.sha256)
+        if instance is None or table is None:
             return
         try:
             with closing(instance.cursor()) as cursor:
-                reader = cursor.execute(sql(table.columns, table.relation)).to_arrow_reader(_BATCH_ROWS)
-                documents = written(reader, room)
+                sql = self._forms[form].sql(table.columns, table.relation)
+                kept = self._forms[form].made(cursor.execute(sql).to_arrow_reader(_BATCH_ROWS), room)
         except TooLarge as error:
-            self._documented[mart.name] = mart.bytes, error.size
+            self._kept[mart.name, form] = mart.bytes, error.size
         except (duckdb.Error, pa.ArrowException) as error:
-            self._documented[mart.name] = mart.bytes, self._settings.table_memory + 1
-            log.warning("rows_not_in_memory", mart=mart.name, error=str(error))
+            self._kept[mart.name, form] = mart.bytes, self._settings.table_memory + 1
+            log.warning("rows_not_in_memory", mart=mart.name, form=form, error=str(error))
             if isinstance(error, FATAL):
                 self.discard(instance, error)
         else:
-            self._documented[mart.name] = mart.bytes, documents.size
-            self._put(mart.sha256, replace(table, documents=documents))
+            self._kept[mart.name, form] = mart.bytes, kept.size
+            self._put(mart.sha256, {**table.kept, form: kept})
 
-    def _put(self, sha256: str, table: Table) -> None:
-        """Another in the place of one that there is."""
+    def _put(self, sha256: str, kept: Mapping[str, KeptRows]) -> None:
+        """Have these rows beside the table, if it is still there, and no others."""
         with self._lock:
-            if sha256 in self._tables:
-                self._tables = {**self._tables, sha256: table}
+            table = self._tables.get(sha256)
+            if table is not None and table.kept.keys() != kept.keys():
+                self._tables = {**self._tables, sha256: replace(table, kept=kept)}
 
     def _drop(self, sha256: str) -> None:
         with self._lock:
@@ -331,18 +329,18 @@ def _table(instance: duckdb.DuckDBPyConnection, mart: Mart, file: InMemory) -> T
         return Table(relation, position, max(0, _held(cursor) - before), columns)
 
 
-def _expected(mart: Mart, made: Mapping[str, tuple[int, int]]) -> int:
+def _expected(mart: Mart, made: tuple[int, int] | None) -> int:
     """Bytes of what is made of the mart, at least: a larger file than the last time makes no less."""
-    before, size = made.get(mart.name, (mart.bytes, mart.bytes))
+    before, size = made or (mart.bytes, mart.bytes)
     return size if mart.bytes >= before else mart.bytes
 
 
-def _fitting(room: int, sizes: Mapping[str, int]) -> dict[str, int]:
+def _fitting(room: int, sizes: Mapping[K, int]) -> dict[K, int]:
     """Those that fit, the first ones first, with their sizes."""
     chosen = {}
-    for name, size in sizes.items():
+    for key, size in sizes.items():
         if size <= room:
-            chosen[name] = size
+            chosen[key] = size
             room -= size
     return chosen
 

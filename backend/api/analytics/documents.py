@@ -1,6 +1,6 @@
 """A page of rows as JSON: DuckDB writes them (``text``), Arrow puts them together, and none becomes a Python object.
 
-Where DuckDB has written all rows before (``backend.documents``), it is only asked which of them these are.
+Where DuckDB has written all rows before (``backend.kept_rows``), it is only asked which of them these are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from backend.api.analytics import sql
 from backend.api.analytics.query import Query
 from backend.auth import Principal
 from backend.duckdb.client import Connection
+from backend.kept_rows import Documents
 
+FORM = "json"
 _COLUMNS_AT_ONCE = 100
 
 
@@ -33,22 +35,24 @@ def rows(connection: Connection, query: Query, caller: Principal) -> tuple[bytes
     Of many columns a part at a time, each in the same total order: to sort, DuckDB takes memory for 2,048 values of
     each column that it gives, however few rows there are.
     """
-    if query.whole_rows and query.dataset.documents is not None:
-        statement = sql.positions(query, caller)
-        found = connection.execute(*statement, on=query.dataset, whole_rows=True).to_arrow_table().column(0)
-        return query.dataset.documents.page(found.slice(0, query.limit).combine_chunks()), len(found)
+    form = FORM if query.whole_rows else None
+    if form and isinstance(kept := query.dataset.kept.get(form), Documents):
+        found = (
+            connection.execute(*sql.positions(query, caller), on=query.dataset, form=form).to_arrow_table().column(0)
+        )
+        return kept.page(found.slice(0, query.limit).combine_chunks()), len(found)
     part = len(query.columns) if query.grouped else _COLUMNS_AT_ONCE
     parts = [
-        _found(connection, replace(query, columns=query.columns[start : start + part]), caller, query.whole_rows)
+        _found(connection, replace(query, columns=query.columns[start : start + part]), caller, form)
         for start in range(0, len(query.columns), part)
     ]
     documents = parts[0] if len(parts) == 1 else _side_by_side(parts)
     return b"[%b]" % _joined(documents.slice(0, query.limit)), len(documents)
 
 
-def _found(connection: Connection, query: Query, caller: Principal, whole_rows: bool) -> pa.ChunkedArray:
+def _found(connection: Connection, query: Query, caller: Principal, form: str | None) -> pa.ChunkedArray:
     statement = sql.documents(query, caller)
-    return connection.execute(*statement, on=query.dataset, whole_rows=whole_rows).to_arrow_table().column(0)
+    return connection.execute(*statement, on=query.dataset, form=form).to_arrow_table().column(0)
 
 
 def _side_by_side(parts: list[pa.ChunkedArray]) -> pa.ChunkedArray:

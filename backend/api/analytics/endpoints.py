@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from backend.api.analytics import documents, sql
 from backend.api.analytics.answer import Answer, Export
 from backend.api.analytics.cursor import Cursor
-from backend.api.analytics.formats import BATCH_ROWS, EXPORTS, Format, negotiated
+from backend.api.analytics.formats import EXPORTS, Format, negotiated
 from backend.api.analytics.models import DatasetInfo, DatasetList, QueriesBody, QueryResult, QueryResults
 from backend.api.analytics.query import Query, Request, parse, read_request
 from backend.api.problems import ApiError, ErrorEnvelope, bad_parameter
@@ -334,9 +334,7 @@ def _export(request: HttpRequest, asked: Request, caller: Principal, format_: Fo
             answer.headers["X-Next-Cursor"] = cursor
             path = quote(request.url.path)  # which is decoded here
             answer.headers["Link"] = f'<{path}?cursor={cursor}&format={format_.name}>; rel="next"'
-        statement, before = sql.scan(query, caller, format_.shape)
-        reader = connection.execute(*statement, on=query.dataset).to_arrow_reader(BATCH_ROWS)
-        return format_.write(reader, before, count)
+        return format_.written(connection, query, caller, count)
 
     answer = Export(
         request,

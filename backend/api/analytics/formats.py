@@ -15,11 +15,16 @@ from duckdb.sqltypes import DuckDBPyType
 from fastapi import Request
 
 from backend.api import negotiation
+from backend.api.analytics import documents, sql
+from backend.api.analytics.query import Query
 from backend.api.analytics.sql import Shape
 from backend.api.analytics.text import csv_field
 from backend.api.pieces import Pieces
 from backend.api.problems import bad_parameter, not_acceptable
+from backend.auth import Principal
 from backend.datasets import children
+from backend.duckdb.client import Connection
+from backend.kept_rows import Batch, Form, read, written
 from backend.quoting import quoted
 
 Batches = Iterator[pa.RecordBatch]
@@ -51,21 +56,33 @@ _COLUMNAR = {
 
 @dataclass(frozen=True)
 class Format:
-    """How rows are streamed: in which ``shape`` DuckDB gives them, and what ``encode`` makes of batches of them."""
+    """How rows are streamed: in which ``shape`` DuckDB gives them, and what ``encode`` makes of batches of them.
+
+    ``form``: that in which whole rows may be kept, so that only their positions are asked for.
+    """
 
     name: str
     media_type: str
     shape: Shape
     encode: Callable[[pa.Schema, Batches], Iterator[bytes]]
     compressible: bool = True
+    form: str | None = None
 
-    def write(self, reader: pa.RecordBatchReader, before: int, count: int) -> Iterator[bytes]:
-        """Pieces of ``count`` rows of the reader, without those ``before`` them; one piece at least."""
-        return self.encode(reader.schema, _cut(reader, before, count))
+    def written(self, connection: Connection, query: Query, caller: Principal, count: int) -> Iterator[bytes]:
+        """Pieces of the first ``count`` rows of an export; one piece at least. Raises duckdb.Error."""
+        form = self.form if query.whole_rows else None
+        kept = query.dataset.kept.get(form) if form else None
+        if isinstance(kept, Batch):
+            statement, before = sql.scan_positions(query, caller)
+        else:
+            statement, before = sql.scan(query, caller, self.shape)
+        reader = connection.execute(*statement, on=query.dataset, form=form).to_arrow_reader(BATCH_ROWS)
+        schema, batches = (kept.schema, kept.at(reader)) if isinstance(kept, Batch) else (reader.schema, reader)
+        return self.encode(schema, _cut(batches, before, count))
 
 
-def _cut(reader: pa.RecordBatchReader, before: int, count: int) -> Batches:
-    while count and (batch := next(reader, None)) is not None:
+def _cut(batches: Batches, before: int, count: int) -> Batches:
+    while count and (batch := next(batches, None)) is not None:
         part = batch.slice(min(before, batch.num_rows), count)
         before = max(0, before - batch.num_rows)
         count -= part.num_rows
@@ -133,11 +150,17 @@ def _parquet(schema: pa.Schema, batches: Batches) -> Iterator[bytes]:
 
 
 JSON = "application/json"
+_COLUMNS = "columns"
 EXPORTS = (
     Format("csv", "text/csv", csv_field, _csv),
-    Format("arrow", "application/vnd.apache.arrow.stream", columnar, _arrow),
-    Format("parquet", "application/vnd.apache.parquet", columnar, _parquet, compressible=False),
+    Format("arrow", "application/vnd.apache.arrow.stream", columnar, _arrow, form=_COLUMNS),
+    Format("parquet", "application/vnd.apache.parquet", columnar, _parquet, compressible=False, form=_COLUMNS),
 )
+FORMS = {
+    documents.FORM: Form(sql.all_documents, written),
+    _COLUMNS: Form(lambda columns, relation: sql.all_rows(columns, relation, columnar), read),
+}
+"""In which whole rows are kept in memory."""
 
 
 def negotiated(request: Request) -> Format | None:

@@ -13,7 +13,8 @@ from backend.api.analytics.query import Query
 from backend.api.analytics.select import Output, whole
 from backend.api.analytics.text import json_object
 from backend.auth import Principal
-from backend.datasets import Column, Dataset
+from backend.columns import Column
+from backend.datasets import Dataset
 from backend.quoting import quoted
 
 Statement = tuple[str, list[Any]]
@@ -29,17 +30,19 @@ def documents(query: Query, caller: Principal) -> Statement:
 
 def all_documents(columns: tuple[Column, ...], relation: str) -> str:
     """SQL for all rows of a table as JSON, as ``documents`` has them, in the order of their positions."""
+    return f"SELECT {json_object(columns)} FROM ({all_rows(columns, relation, lambda value, _: value)})"  # noqa: S608 - made here
+
+
+def all_rows(columns: tuple[Column, ...], relation: str, shape: Shape) -> str:
+    """SQL for all rows of a table, as ``scan`` has them, in the order of their positions."""
     dataset = Dataset(id="", name="", description="", columns=columns, relation=relation, position="rowid")
     query = Query(dataset, tuple(whole(column) for column in columns), (), (), limit=0, offset=0)
-    sql, _ = _selection(query, Principal(user_id=0, all_rows=True))
-    return f"SELECT {json_object(query.columns)} FROM ({sql})"  # noqa: S608 - made here
+    return _selection(query, Principal(user_id=0, all_rows=True), shape)[0]
 
 
 def positions(query: Query, caller: Principal) -> Statement:
     """SQL for the positions of the rows of ``rows``, which are rows of the dataset."""
-    where, params = _where(query, caller)
-    sql = f"SELECT t.{query.dataset.position} FROM {query.dataset.relation} AS t{where}"  # noqa: S608 - validated
-    return _page(sql, params, query)
+    return _page(*_positions(query, caller), query)
 
 
 def rows(query: Query, caller: Principal) -> Statement:
@@ -75,6 +78,13 @@ def scan(query: Query, caller: Principal, shape: Shape) -> tuple[Statement, int]
     return (f"SELECT {columns} FROM ({sql})", params), 0  # noqa: S608 - made here
 
 
+def scan_positions(query: Query, caller: Principal) -> tuple[Statement, int]:
+    """SQL for the positions of the rows of ``scan``, which are rows of the dataset, and how many come before them."""
+    if query.order:
+        return positions(query, caller), 0
+    return _positions(query, caller), query.offset
+
+
 def total(query: Query, caller: Principal) -> Statement:
     """SQL for the number of rows on all pages."""
     sql, params = _selection(query, caller)
@@ -86,6 +96,11 @@ def count(dataset: Dataset, caller: Principal) -> Statement:
     scope, params = _scope(dataset, caller)
     where = f" WHERE {scope}" if scope else ""
     return f"SELECT count(*) FROM {dataset.relation} AS t{where}", params  # noqa: S608 - made here
+
+
+def _positions(query: Query, caller: Principal) -> Statement:
+    where, params = _where(query, caller)
+    return f"SELECT t.{query.dataset.position} FROM {query.dataset.relation} AS t{where}", params  # noqa: S608 - validated
 
 
 def _selection(query: Query, caller: Principal, shape: Shape = lambda value, _: value) -> Statement:

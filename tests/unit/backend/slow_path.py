@@ -15,7 +15,8 @@ from typing import Any
 import orjson
 from duckdb.sqltypes import DuckDBPyType
 
-from backend.datasets import Column, children
+from backend.columns import Column
+from backend.datasets import children
 from backend.quoting import quoted
 
 Encoder = Callable[[Any], Any]

@@ -39,7 +39,7 @@ def noted(monkeypatch, module, name):
 @pytest.fixture(autouse=True)
 def every_answer_asks_for_documents(monkeypatch):
     """Rows are kept nowhere, so that queries can be counted, and held back, in one place."""
-    monkeypatch.setattr(Database, "keep_documents", lambda *_: None)
+    monkeypatch.setattr(Database, "keep_rows", lambda *_: None)
 
 
 @pytest.fixture

@@ -1,11 +1,16 @@
-"""All rows of a mart as JSON, written once: a page of them is found by position and copied."""
+"""All rows of a mart in the form that they are answered in, made once: those of an answer are found by position."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from struct import pack, unpack_from
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from backend.columns import Column
 
 _OFFSET_BYTES = 8
 
@@ -16,6 +21,30 @@ class TooLarge(Exception):
     def __init__(self, size: int) -> None:
         super().__init__(f"{size} bytes and more")
         self.size = size
+
+
+class KeptRows(Protocol):
+    """All rows in some form. Nothing changes them."""
+
+    @property
+    def count(self) -> int:
+        """How many rows."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form to keep rows in.
+
+    ``sql`` gives all rows, in the order they are stored in, of a table of these columns and this name in SQL. ``made``
+    is what is kept of its result; raises TooLarge where that takes more than so many bytes.
+    """
+
+    sql: Callable[[tuple[Column, ...], str], str]
+    made: Callable[[pa.RecordBatchReader, int], KeptRows]
 
 
 class Documents:
@@ -42,6 +71,44 @@ class Documents:
         _, offsets, text = self._rows.take(positions).buffers()
         (end,) = unpack_from("=q", offsets, len(positions) * _OFFSET_BYTES)
         return b"".join((b"[", memoryview(text)[: end - 1], b"]"))
+
+
+class Batch:
+    """All rows as one Arrow batch."""
+
+    def __init__(self, rows: pa.RecordBatch) -> None:
+        self._rows = rows
+
+    @property
+    def count(self) -> int:
+        """How many rows."""
+        return int(self._rows.num_rows)
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        return int(self._rows.nbytes)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types."""
+        return self._rows.schema
+
+    def at(self, positions: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The rows at these positions, which are the one column of as many batches."""
+        return (self._rows.take(batch.column(0)) for batch in positions)
+
+
+def read(reader: pa.RecordBatchReader, room: int) -> Batch:
+    """The reader's rows, in the order of their positions. Raises TooLarge."""
+    batches, size = [], 0
+    for batch in reader:
+        batches.append(batch)
+        size += batch.nbytes
+        if size > room:
+            raise TooLarge(size)
+    arrays = [column.combine_chunks() for column in pa.Table.from_batches(batches, reader.schema).columns]
+    return Batch(pa.RecordBatch.from_arrays(arrays, schema=reader.schema))
 
 
 def written(reader: pa.RecordBatchReader, room: int) -> Documents:

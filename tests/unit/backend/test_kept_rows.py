@@ -1,4 +1,4 @@
-"""Rows kept as JSON beside their table: which they are depends on what is asked, what they say on nothing."""
+"""Rows kept beside their table as they are answered: whose they are depends on what is asked, no answer on them."""
 
 import duckdb
 import pyarrow as pa
@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.api.analytics import sql
-from backend.documents import TooLarge, written
+from backend.api.analytics import formats, sql
 from backend.duckdb import tables
+from backend.kept_rows import Form, TooLarge, written
 from backend.manifest import Column, MartSpec
 from backend.snapshots import SnapshotStore
 from tests.e2e.stack import wait_for
@@ -58,7 +58,9 @@ def shared(tmp_path_factory):
         settle(database, set(MARTS))
         for name in MARTS:
             keeping.get(path(name), headers=bearer(1))
-        kept(database, {"plain", "short", "empty"})
+            keeping.get(f"{path(name)}?format=arrow", headers=bearer(1))
+        for form in ("json", "columns"):
+            kept(database, {"plain", "short", "empty"}, form)
         yield keeping, without, database
 
 
@@ -69,22 +71,22 @@ def store(tmp_path):
     return store
 
 
-def documents(database):
+def documents(database, form="json"):
     with database.connection() as connection:
-        return {name: dataset.documents for name, dataset in connection.datasets.items() if dataset.documents}
+        return {name: dataset.kept[form] for name, dataset in connection.datasets.items() if form in dataset.kept}
 
 
-def kept(database, names):
-    """Wait until just these are kept as JSON, and give them."""
-    wait_for(lambda: documents(database).keys() == names, f"{names} are kept", seconds=60, every=0.01)
-    return documents(database)
+def kept(database, names, form="json"):
+    """Wait until just these are kept in that form, and give them."""
+    wait_for(lambda: documents(database, form).keys() == names, f"{names} are kept", seconds=60, every=0.01)
+    return documents(database, form)
 
 
 def asked_of(monkeypatch, ask):
     """What ``ask`` gives, and how many answers were made of rows that are kept meanwhile."""
-    asked, positions = [], sql.positions
+    asked, positions = [], sql._positions
     with monkeypatch.context() as patch:
-        patch.setattr(sql, "positions", lambda *given: asked.append(given) or positions(*given))
+        patch.setattr(sql, "_positions", lambda *given: asked.append(given) or positions(*given))
         return ask(), len(asked)
 
 
@@ -112,6 +114,7 @@ selects = st.sampled_from(["*", ",".join(COLUMNS), RENAMED, SWAPPED, REORDERED, 
             "order": orders.filter(len).map(",".join),
             "limit": st.sampled_from([0, 1, 7, 834, 2500]),
             "offset": st.sampled_from([3, 2499]),
+            "format": st.sampled_from(["arrow", "parquet", "csv"]),
         },
     ),
     where=conditions,
@@ -128,6 +131,40 @@ def test_no_byte_tells_of_them(shared, mart, given_once, where, everybody):
     assert came == expected
 
 
+@pytest.mark.parametrize("format_", ["arrow", "parquet"])
+def test_exports_of_many_batches_are_the_same(tmp_path, monkeypatch, format_):
+    store = SnapshotStore(tmp_path)
+    columns = {
+        "user_id": ("BIGINT", "i % 3"),
+        "text": ("VARCHAR", "CASE WHEN i % 5 > 0 THEN 'row ' || i % 17 END"),
+        "number": ("BIGINT", "i * 7919 % 150000"),
+        "flag": ("BOOLEAN", "CASE WHEN i % 11 > 0 THEN i % 7 > 3 END"),
+    }
+    values = ", ".join(f"{value} AS {name}" for name, (_, value) in columns.items())
+    with duckdb.connect() as connection, store.build("run", holder="test", wait=30) as build:
+        connection.execute(f"COPY (SELECT {values} FROM range(150000) t(i)) TO '{build.path}/long.parquet'")
+        build.publish([MartSpec("long", "", "", tuple(Column(name, kind) for name, (kind, _) in columns.items()))])
+    keeping, database = open_api(parquet_dir=store.root, kept_answers=0)
+    without, _ = open_api(parquet_dir=store.root, kept_answers=0, table_memory=0)
+    with keeping, without:
+        settle(database, {"long"})
+        keeping.get(f"{path('long')}?format={format_}&limit=1", headers=bearer(1))
+        kept(database, {"long"}, "columns")
+        for parameters in (
+            "",
+            "offset=40000",
+            "order=text,number.desc&limit=70000&offset=5",
+            "number=gte.99&text=like.*7",
+        ):
+            answers = [(api, f"{path('long')}?format={format_}&{parameters}") for api in (keeping, without)]
+            (came, count), (expected, _) = (
+                asked_of(monkeypatch, lambda api=api, url=url: api.get(url, headers=bearer(1, all_rows=True)))
+                for api, url in answers
+            )
+            assert count == 1
+            assert shown(came, without=["etag"]) == shown(expected, without=["etag"])
+
+
 @pytest.mark.parametrize(
     ("parameters", "made_of_them"),
     [
@@ -140,6 +177,9 @@ def test_no_byte_tells_of_them(shared, mart, given_once, where, everybody):
         ("select=n,text", 0),
         ("select=count()", 0),
         ("format=csv", 0),
+        ("format=arrow", 1),
+        ("format=parquet&order=n&n=lt.100", 1),
+        (f"format=arrow&select={RENAMED}", 0),
     ],
 )
 def test_whole_rows_are_made_of_them(shared, monkeypatch, parameters, made_of_them):
@@ -187,8 +227,9 @@ def test_only_what_is_asked_for_whole_is_kept(store):
 
 def test_they_have_the_room_that_tables_leave(store, monkeypatch):
     """Those asked for most first, and what turned out too large is not written again and again."""
-    tried, write = [], tables.written
-    monkeypatch.setattr(tables, "written", lambda reader, room: tried.append(room) or write(reader, room))
+    tried = []
+    counted = Form(sql.all_documents, lambda reader, room: tried.append(room) or written(reader, room))
+    monkeypatch.setitem(formats.FORMS, "json", counted)
     client, database = open_api(parquet_dir=store.root, kept_answers=0)
     with client:
         settle(database, set(MARTS))
@@ -219,7 +260,8 @@ def test_rows_that_can_t_be_written_are_asked_of_the_table(store, monkeypatch):
     said = []
     monkeypatch.setattr(tables.log, "warning", lambda *given, **_: said.append(given))
     client, database = open_api(parquet_dir=store.root, kept_answers=0)
-    database.keep_documents(lambda _, relation: f"SELECT error('no room') FROM {relation}")
+    failing = Form(lambda _, relation: f"SELECT error('no room') FROM {relation}", written)
+    database.keep_rows({"json": failing})
     with client:
         settle(database, set(MARTS))
         first = client.get(path("plain"), headers=bearer(1)).json()
