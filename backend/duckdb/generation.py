@@ -70,24 +70,22 @@ class Generation:
 
     def datasets_on(self, tables: Mapping[str, Table]) -> dict[str, Dataset]:
         """The datasets, of which those are tables whose files these were made of."""
-        known = self._on_tables
-        if known[0] is not tables:
+        known, datasets = self._on_tables
+        if known is not tables:
             found = ((name, tables.get(mart.sha256)) for name, mart in self.marts.items())
-            known = self._on_tables = (
-                tables,
-                {
-                    name: replace(
-                        self.datasets[name],
-                        relation=table.relation,
-                        position=table.position,
-                        table=True,
-                        kept=table.kept,
-                    )
-                    for name, table in found
-                    if table is not None
-                },
-            )
-        return self.datasets | known[1]
+            datasets = self.datasets | {
+                name: replace(
+                    self.datasets[name],
+                    relation=table.relation,
+                    position=table.position,
+                    table=True,
+                    kept=table.kept,
+                )
+                for name, table in found
+                if table is not None
+            }
+            self._on_tables = tables, datasets
+        return datasets
 
     @property
     def resident(self) -> bool:
