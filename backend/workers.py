@@ -26,6 +26,7 @@ import structlog
 from backend import exposition
 
 _FORK = multiprocessing.get_context("fork")
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 _PAUSE_SECONDS = 1.0  # before another takes the place of one that was killed
 _ASKED_SECONDS = 5.0
 
@@ -66,8 +67,8 @@ class Worker:
 
     def metrics_of_all(self, own: bytes) -> bytes:
         """The metrics of all workers as those of one process. Raises OSError when one does not answer."""
-        others = [self._asked(number) for number in range(self.count) if number != self.number]
-        return exposition.merged([own, *filter(None, others)])
+        texts = {number: own if number == self.number else self._asked(number) for number in range(self.count)}
+        return exposition.merged({number: text for number, text in texts.items() if text is not None})
 
     def _asked(self, number: int) -> bytes | None:
         """What that one says; None while it is being started, when it has counted nothing."""
@@ -94,7 +95,7 @@ def run(count: int, serve: Callable[[Worker], None], *, host: str, port: int) ->
             serve,
             [Worker(number, count, os.getpid(), Path(directory), host, bound_to) for number in range(count)],
         )
-        for ends in (signal.SIGTERM, signal.SIGINT):
+        for ends in _ENDING:
             signal.signal(ends, running.end)
         return running.until_all_ended()
 
@@ -117,17 +118,19 @@ class _Running:
                 os.kill(process.pid or 0, number)
 
     def until_all_ended(self) -> int:
-        """Start all and wait for all; the exit code."""
-        for worker in self._workers:
-            self._start(worker)
-        while self._processes:
-            if self._ending:  # also those that were being started when it was said
-                self.end(signal.SIGTERM)
-            connection.wait([process.sentinel for process in self._processes.values()])
+        """Start all and wait for all; the exit code. Whatever it raises, it ends all."""
+        try:
             for worker in self._workers:
-                process = self._processes.get(worker.number)
-                if process is not None and not process.is_alive():
-                    self._ended(worker, process.exitcode or 0)
+                self._start(worker)
+            while self._processes:
+                connection.wait([process.sentinel for process in self._processes.values()])
+                for worker in self._workers:
+                    process = self._processes.get(worker.number)
+                    if process is not None and not process.is_alive():
+                        self._ended(worker, process.exitcode or 0)
+        except BaseException:  # no process more can be had, for one
+            self.end(signal.SIGTERM)
+            raise
         return self._code
 
     def _ended(self, worker: Worker, code: int) -> None:
@@ -141,16 +144,25 @@ class _Running:
             self._start(worker)
 
     def _start(self, worker: Worker) -> None:
-        process = _FORK.Process(target=_served, args=(self._serve, worker), name=f"worker-{worker.number}")
-        process.start()
-        self._processes[worker.number] = process
+        # A signal that comes meanwhile is for this one, too: it waits until that is known, and until it can take it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        try:
+            if not self._ending:
+                process = _FORK.Process(target=_served, args=(self._serve, worker), name=f"worker-{worker.number}")
+                process.start()
+                self._processes[worker.number] = process
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
 
 def _served(serve: Callable[[Worker], None], worker: Worker) -> None:
     os.setpgid(0, 0)  # what a terminal sends to a group goes to whoever passes it on, and comes once
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     serve(worker)
+    for ends in _ENDING:
+        signal.signal(ends, signal.SIG_IGN)  # it has
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -87,6 +87,10 @@ class Generation:
             self._on_tables = tables, datasets
         return datasets
 
+    def forget_tables(self) -> None:
+        """Hold nothing of the tables any more, which may be dropped."""
+        self._on_tables = {}, {}
+
     @property
     def resident(self) -> bool:
         """Whether all of it is in memory, where nothing changes it."""

@@ -69,6 +69,8 @@ class Generations:
             yield generation
         finally:
             if generation is not None:
+                if generation is not self._current:
+                    generation.forget_tables()
                 self._release(generation)
 
     def followed(self, snapshot_id: str | None = None) -> Generation | None:

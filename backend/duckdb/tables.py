@@ -173,8 +173,12 @@ class Tables:
             else:
                 self._wake.wait()
             self._wake.clear()
-            while not self._closed and self._step():
-                pass
+            try:
+                while not self._closed and self._step():
+                    pass
+            except Exception as error:
+                log.exception("tables_failed", exc_info=error)
+                self._rest_until = time.monotonic() + _REST_SECONDS
 
     def _step(self) -> bool:
         """Come one step nearer to what there should be; False: there it is."""
@@ -282,7 +286,7 @@ class Tables:
                 kept = self._forms[form].made(cursor.execute(sql).to_arrow_reader(_BATCH_ROWS), room)
         except TooLarge as error:
             self._kept[mart.name, form] = mart.bytes, error.size
-        except (duckdb.Error, pa.ArrowException) as error:
+        except (duckdb.Error, pa.ArrowException, OSError) as error:  # what DuckDB fails on later, Arrow has as OSError
             self._kept[mart.name, form] = mart.bytes, self._settings.table_memory + 1
             log.warning("rows_not_in_memory", mart=mart.name, form=form, error=str(error))
             if isinstance(error, FATAL):
