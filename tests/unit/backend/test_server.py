@@ -212,6 +212,52 @@ def test_a_worker_that_is_killed_is_replaced(start):
     assert not any(psutil.pid_exists(pid) for pid in before)
 
 
+def test_sigterm_while_one_is_replaced_ends_all(start):
+    process = start(workers=2, drain_seconds=0)
+    before = process.workers()
+    os.kill(before[0], signal.SIGKILL)
+    wait_for(lambda: "worker_replaced" in process.log.read_text(), "it is noticed", seconds=30)
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.popen.wait(timeout=30) == 0
+    assert not any(psutil.pid_exists(pid) for pid in before)
+    assert len(process.ports()) == 2, "none was started any more"
+
+
+OUT_OF_PROCESSES = """
+import os, signal, time
+from backend import workers
+
+start, started = workers._Running._start, []
+
+def failing(self, worker):
+    if len(started) == 2:
+        raise OSError("no process can be had")
+    started.append(worker)
+    start(self, worker)
+
+def serve(worker):
+    print(os.getpid(), flush=True)
+    if worker.number == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(600)
+
+workers._Running._start = failing
+workers.run(2, serve, host="127.0.0.1", port=0)
+"""
+
+
+def test_all_end_where_no_process_can_be_had_any_more():
+    ended = subprocess.run(
+        [sys.executable, "-c", OUT_OF_PROCESSES],
+        cwd=REPO_ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "no process can be had" in ended.stderr
+    pids = [int(line) for line in ended.stdout.splitlines() if line.isdigit()]
+    assert len(pids) == 2
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
 def test_workers_end_when_nobody_is_left_to_end_them(start):
     process = start(workers=2)
     workers = process.workers()
