@@ -46,7 +46,9 @@ class Naive:
     def read(self, work: Callable[[Connection], Any], _snapshot: str | None = None) -> Any:
         with self._connect() as connection:
 
-            def execute(sql: str, params: list[Any] | None = None, *, on: Dataset) -> duckdb.DuckDBPyConnection:
+            def execute(
+                sql: str, params: list[Any] | None = None, *, on: Dataset, form: str | None = None
+            ) -> duckdb.DuckDBPyConnection:
                 return connection.execute(sql, params)
 
             try:
@@ -57,6 +59,9 @@ class Naive:
 
     def state(self, _snapshot: str | None = None) -> None:
         """Its states have no names to keep answers by."""
+
+    def keep_rows(self, _forms: Any) -> None:
+        """It keeps none."""
 
     def close(self) -> None:
         """Nothing is open between requests."""
