@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from duckdb import DuckDBPyConnection
 from duckdb.sqltypes import DuckDBPyType
 
-from backend.columns import Column
 from backend.kept_rows import KeptRows
 from backend.manifest import USER_COLUMN
 from backend.names import folded
@@ -17,6 +16,16 @@ from backend.quoting import quoted
 # What Parquet has no type for comes back from it as its nearest relative. The DuckDB file keeps the original, and
 # both must show the same.
 _PARQUET_TYPES = {"timestamp_s": "TIMESTAMP", "timestamp_ms": "TIMESTAMP", "enum": "VARCHAR", "bit": "VARCHAR"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: ``type`` is the text the API shows, ``sqltype`` what DuckDB says of this relation."""
+
+    name: str
+    type: str
+    description: str
+    sqltype: DuckDBPyType
 
 
 @dataclass(frozen=True)

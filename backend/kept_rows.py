@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from struct import pack, unpack_from
 from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
-
-from backend.columns import Column
 
 _OFFSET_BYTES = 8
 
@@ -33,18 +30,6 @@ class KeptRows(Protocol):
     @property
     def size(self) -> int:
         """Bytes in memory."""
-
-
-@dataclass(frozen=True)
-class Form:
-    """A form to keep rows in.
-
-    ``sql`` gives all rows, in the order they are stored in, of a table of these columns and this name in SQL. ``made``
-    is what is kept of its result; raises TooLarge where that takes more than so many bytes.
-    """
-
-    sql: Callable[[tuple[Column, ...], str], str]
-    made: Callable[[pa.RecordBatchReader, int], KeptRows]
 
 
 class Documents:

@@ -23,9 +23,8 @@ from backend.duckdb.engine import FATAL
 from backend.duckdb.file import DuckDBFile
 from backend.duckdb.generation import Generation
 from backend.duckdb.generations import Generations
-from backend.duckdb.tables import Session
+from backend.duckdb.tables import Form, Session
 from backend.errors import NoSnapshot, SnapshotCorrupt, SnapshotGone
-from backend.kept_rows import Form
 from backend.snapshots import SnapshotStore
 
 T = TypeVar("T")

@@ -8,9 +8,8 @@ from typing import Any
 
 import duckdb
 
-from backend.columns import Column
 from backend.config import Settings
-from backend.datasets import describe
+from backend.datasets import Column, describe
 from backend.errors import SnapshotCorrupt
 from backend.manifest import Mart
 from backend.quoting import literal, only

@@ -11,9 +11,8 @@ from datetime import datetime
 
 import duckdb
 
-from backend.columns import Column
 from backend.config import Settings
-from backend.datasets import Dataset, numbered
+from backend.datasets import Column, Dataset, numbered
 from backend.duckdb.engine import columns_of, connect, lock_down
 from backend.duckdb.tables import Table
 from backend.duckdb.verified import InMemory, VerifiedFile, VerifiedFiles

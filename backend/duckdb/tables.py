@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,13 +22,12 @@ import duckdb
 import pyarrow as pa
 import structlog
 
-from backend.columns import Column
 from backend.config import Settings
-from backend.datasets import numbered
+from backend.datasets import Column, numbered
 from backend.duckdb.engine import FATAL, columns_of, connect, lock_down
 from backend.duckdb.verified import InMemory, VerifiedFiles
 from backend.errors import SnapshotCorrupt
-from backend.kept_rows import Form, KeptRows, TooLarge
+from backend.kept_rows import KeptRows, TooLarge
 from backend.manifest import Mart
 from backend.quoting import parquet_file, quoted
 
@@ -40,6 +39,18 @@ K = TypeVar("K", bound=Hashable)
 _HELD = "SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'IN_MEMORY_TABLE'"
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form to keep rows in.
+
+    ``sql`` gives all rows, in the order they are stored in, of a table of these columns and this name in SQL. ``made``
+    is what is kept of its result; raises TooLarge where that takes more than so many bytes.
+    """
+
+    sql: Callable[[tuple[Column, ...], str], str]
+    made: Callable[[pa.RecordBatchReader, int], KeptRows]
 
 
 @dataclass(frozen=True)
@@ -281,12 +292,11 @@ class Tables:
         if instance is None or table is None:
             return
         try:
-            with closing(instance.cursor()) as cursor:
-                sql = self._forms[form].sql(table.columns, table.relation)
-                kept = self._forms[form].made(cursor.execute(sql).to_arrow_reader(_BATCH_ROWS), room)
+            kept = _kept(instance, mart, table, self._forms[form], room)
         except TooLarge as error:
             self._kept[mart.name, form] = mart.bytes, error.size
-        except (duckdb.Error, pa.ArrowException, OSError) as error:  # what DuckDB fails on later, Arrow has as OSError
+        except (duckdb.Error, pa.ArrowException, OSError, SnapshotCorrupt) as error:
+            # What DuckDB fails on after the first rows, Arrow has as OSError.
             self._kept[mart.name, form] = mart.bytes, self._settings.table_memory + 1
             log.warning("rows_not_in_memory", mart=mart.name, form=form, error=str(error))
             if isinstance(error, FATAL):
@@ -331,6 +341,14 @@ def _table(instance: duckdb.DuckDBPyConnection, mart: Mart, file: InMemory) -> T
         columns = columns_of(cursor, relation, mart, Path(file.path))
         relation, position = numbered(relation, columns, _POSITION)
         return Table(relation, position, max(0, _held(cursor) - before), columns)
+
+
+def _kept(instance: duckdb.DuckDBPyConnection, mart: Mart, table: Table, form: Form, room: int) -> KeptRows:
+    with closing(instance.cursor()) as cursor:
+        kept = form.made(cursor.execute(form.sql(table.columns, table.relation)).to_arrow_reader(_BATCH_ROWS), room)
+    if kept.count != mart.rows:  # positions would be those of other rows
+        raise SnapshotCorrupt(f"{mart.name} has {mart.rows} rows, {kept.count} are to keep", hint="the table is asked")
+    return kept
 
 
 def _expected(mart: Mart, made: tuple[int, int] | None) -> int:

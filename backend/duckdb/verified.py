@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from backend.checksum import file_sha256
-from backend.columns import Column
+from backend.datasets import Column
 from backend.errors import SnapshotCorrupt
 from backend.manifest import Mart
 

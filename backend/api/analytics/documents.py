@@ -37,21 +37,16 @@ def rows(connection: Connection, query: Query, caller: Principal) -> tuple[bytes
     """
     form = FORM if query.whole_rows else None
     if form and isinstance(kept := query.dataset.kept.get(form), Documents):
-        found = (
-            connection.execute(*sql.positions(query, caller), on=query.dataset, form=form).to_arrow_table().column(0)
-        )
+        found = _found(connection, query, sql.positions(query, caller), form)
         return kept.page(found.slice(0, query.limit).combine_chunks()), len(found)
     part = len(query.columns) if query.grouped else _COLUMNS_AT_ONCE
-    parts = [
-        _found(connection, replace(query, columns=query.columns[start : start + part]), caller, form)
-        for start in range(0, len(query.columns), part)
-    ]
+    some = (replace(query, columns=query.columns[start : start + part]) for start in range(0, len(query.columns), part))
+    parts = [_found(connection, query, sql.documents(columns, caller), form) for columns in some]
     documents = parts[0] if len(parts) == 1 else _side_by_side(parts)
     return b"[%b]" % _joined(documents.slice(0, query.limit)), len(documents)
 
 
-def _found(connection: Connection, query: Query, caller: Principal, form: str | None) -> pa.ChunkedArray:
-    statement = sql.documents(query, caller)
+def _found(connection: Connection, query: Query, statement: sql.Statement, form: str | None) -> pa.ChunkedArray:
     return connection.execute(*statement, on=query.dataset, form=form).to_arrow_table().column(0)
 
 

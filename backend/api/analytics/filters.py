@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from backend.api.analytics import literals
 from backend.api.analytics.scanner import Scanner
 from backend.api.problems import ApiError, bad_parameter
-from backend.columns import Column
-from backend.datasets import Dataset
+from backend.datasets import Column, Dataset
 
 COMPARISONS: Mapping[str, str] = {"eq": "=", "neq": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 """Operators that take one value, and the SQL between column and value."""

@@ -24,7 +24,8 @@ from backend.api.problems import bad_parameter, not_acceptable
 from backend.auth import Principal
 from backend.datasets import children
 from backend.duckdb.client import Connection
-from backend.kept_rows import Batch, Form, read, written
+from backend.duckdb.tables import Form
+from backend.kept_rows import Batch, read, written
 from backend.quoting import quoted
 
 Batches = Iterator[pa.RecordBatch]
@@ -72,12 +73,10 @@ class Format:
         """Pieces of the first ``count`` rows of an export; one piece at least. Raises duckdb.Error."""
         form = self.form if query.whole_rows else None
         kept = query.dataset.kept.get(form) if form else None
-        if isinstance(kept, Batch):
-            statement, before = sql.scan_positions(query, caller)
-        else:
-            statement, before = sql.scan(query, caller, self.shape)
+        rows = kept if isinstance(kept, Batch) else None
+        statement, before = sql.scan_positions(query, caller) if rows else sql.scan(query, caller, self.shape)
         reader = connection.execute(*statement, on=query.dataset, form=form).to_arrow_reader(BATCH_ROWS)
-        schema, batches = (kept.schema, kept.at(reader)) if isinstance(kept, Batch) else (reader.schema, reader)
+        schema, batches = (rows.schema, rows.at(reader)) if rows else (reader.schema, reader)
         return self.encode(schema, _cut(batches, before, count))
 
 

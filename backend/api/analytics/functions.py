@@ -7,7 +7,7 @@ import functools
 from duckdb.sqltypes import BIGINT, DOUBLE, DuckDBPyType
 
 from backend.api.analytics import literals
-from backend.columns import Column
+from backend.datasets import Column
 
 TRUNC = "trunc"
 

@@ -9,8 +9,7 @@ from duckdb.sqltypes import BIGINT, DuckDBPyType
 
 from backend.api.analytics import functions
 from backend.api.analytics.scanner import Scanner
-from backend.columns import Column
-from backend.datasets import Dataset, children
+from backend.datasets import Column, Dataset, children
 from backend.names import folded
 
 _ITEM = "'*', a column, column.function() or count(), after alias: if it has one"

@@ -13,8 +13,7 @@ from backend.api.analytics.query import Query
 from backend.api.analytics.select import Output, whole
 from backend.api.analytics.text import json_object
 from backend.auth import Principal
-from backend.columns import Column
-from backend.datasets import Dataset
+from backend.datasets import Column, Dataset
 from backend.quoting import quoted
 
 Statement = tuple[str, list[Any]]

@@ -14,8 +14,7 @@ from duckdb.sqltypes import DuckDBPyType
 from orjson import dumps
 
 from backend.api.analytics import literals
-from backend.columns import Column
-from backend.datasets import children
+from backend.datasets import Column, children
 from backend.quoting import literal, quoted
 
 _NUMBERS = {f"{sign}{size}int" for sign in ("", "u") for size in ("tiny", "small", "big", "huge")}

@@ -15,8 +15,7 @@ from typing import Any
 import orjson
 from duckdb.sqltypes import DuckDBPyType
 
-from backend.columns import Column
-from backend.datasets import children
+from backend.datasets import Column, children
 from backend.quoting import quoted
 
 Encoder = Callable[[Any], Any]

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from backend.api.analytics import formats, sql
 from backend.duckdb import tables
-from backend.kept_rows import Form, TooLarge, written
+from backend.duckdb.tables import Form
+from backend.kept_rows import TooLarge, written
 from backend.manifest import Column, MartSpec
 from backend.snapshots import SnapshotStore
 from tests.e2e.stack import wait_for
@@ -272,6 +273,20 @@ def test_what_fails_late_ends_neither_the_tables_nor_the_answers(store):
         publish(store, 2)
         assert client.get(path("plain"), headers=bearer(1)).json()["rows"][0]["generation"] == 2
         settle(database, set(MARTS))
+
+
+def test_rows_that_are_not_all_are_not_kept(store):
+    """Positions would be those of others."""
+    some = Form(lambda columns, relation: f"{sql.all_documents(columns, relation)} LIMIT 5", written)
+    client, database = open_api(parquet_dir=store.root, kept_answers=0)
+    database.keep_rows({"json": some})
+    with client:
+        settle(database, set(MARTS))
+        client.get(path("plain"), headers=bearer(1))
+        wait_for(
+            lambda: ("plain", "json") in database._generations.tables._kept, "it was tried", seconds=60, every=0.01
+        )
+        assert documents(database) == {}
 
 
 def test_a_step_that_fails_is_the_last_of_none(store, monkeypatch):

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from backend import server
+from backend import workers as workers_module
 from backend.config import Settings
 from backend.errors import NoSnapshot
 from backend.filepaths import REPO_ROOT
@@ -224,7 +225,7 @@ def test_sigterm_while_one_is_replaced_ends_all(start):
 
 
 OUT_OF_PROCESSES = """
-import os, signal, time
+import os, signal
 from backend import workers
 
 start, started = workers._Running._start, []
@@ -239,7 +240,7 @@ def serve(worker):
     print(os.getpid(), flush=True)
     if worker.number == 0:
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(600)
+    signal.pause()
 
 workers._Running._start = failing
 workers.run(2, serve, host="127.0.0.1", port=0)
@@ -256,6 +257,18 @@ def test_all_end_where_no_process_can_be_had_any_more():
     pids = [int(line) for line in ended.stdout.splitlines() if line.isdigit()]
     assert len(pids) == 2
     assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_metrics_of_a_worker_that_does_not_answer_fail_rather_than_leave_it_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers_module, "_ASKED_SECONDS", 0.1)
+    worker = workers_module.Worker(0, 2, os.getpid(), tmp_path, "127.0.0.1", 0)
+    own = b"# TYPE up gauge\nup 1.0\n"
+    assert b"up 1.0" in worker.metrics_of_all(own), "the other is being started"
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "1"))
+        silent.listen()
+        with pytest.raises(TimeoutError):
+            worker.metrics_of_all(own)
 
 
 def test_workers_end_when_nobody_is_left_to_end_them(start):
