@@ -276,13 +276,13 @@ class Tables:
                 _detach(instance, mart.sha256)
         except (duckdb.Error, SnapshotCorrupt) as error:
             self._failed.add(mart.sha256)
-            log.warning("mart_not_in_memory", mart=mart.name, error=str(error))
             if isinstance(error, duckdb.OutOfMemoryException):
                 self._made[mart.name] = mart.bytes, self._settings.tables_memory
             if instance is not None and isinstance(error, FATAL):
                 self.discard(instance, error)
             elif instance is not None:
                 _detach(instance, mart.sha256)
+            log.warning("mart_not_in_memory", mart=mart.name, error=str(error))  # by now nothing is left of it
         finally:
             self._files.release(file)
 
