@@ -239,9 +239,12 @@ def failing(self, worker):
 def serve(worker):
     print(os.getpid(), flush=True)
     if worker.number == 0:
+        os.read(served, 1)  # by the other, which is ended as soon as this one is gone
         os.kill(os.getpid(), signal.SIGKILL)
+    os.write(serving, b".")
     signal.pause()
 
+served, serving = os.pipe()
 workers._Running._start = failing
 workers.run(2, serve, host="127.0.0.1", port=0)
 """
