@@ -34,8 +34,8 @@ class Dataset:
 
     ``relation`` is SQL for a FROM clause; ``position`` is a column of it that numbers the rows in the order the mart
     was written in, not among ``columns``. ``rows`` is None where nobody has counted them yet. ``scope`` is as in
-    ``backend.manifest.MartSpec``. ``table`` says that ``relation`` is one of ``backend.duckdb.tables``, with a session
-    of its own; ``kept`` are its rows by their position, in the forms that somebody made.
+    ``backend.manifest.MartSpec``. ``table`` says that ``relation`` is in memory, where the session is that of
+    ``backend.duckdb.tables``; ``kept`` are its rows by their position, in the forms that somebody made.
     """
 
     id: str

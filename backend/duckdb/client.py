@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,13 +18,14 @@ import duckdb
 
 from backend import filepaths, tally
 from backend.config import Settings
-from backend.datasets import Dataset
+from backend.datasets import Dataset, numbered
 from backend.duckdb.engine import FATAL
 from backend.duckdb.file import DuckDBFile
 from backend.duckdb.generation import Generation
 from backend.duckdb.generations import Generations
 from backend.duckdb.tables import Form, Session
 from backend.errors import NoSnapshot, SnapshotCorrupt, SnapshotGone
+from backend.quoting import parquet_file
 from backend.snapshots import SnapshotStore
 
 T = TypeVar("T")
@@ -86,6 +87,11 @@ class Connection(State):
     _unchanged: Callable[[], bool] = lambda: True
     _asked: Callable[[str, str | None], None] = lambda *_: None
     _name_marts: Callable[[], None] = lambda: None
+    _of_user: Callable[[Dataset, int], Dataset] = lambda dataset, _: dataset
+
+    def of_user(self, dataset: Dataset, user_id: int) -> Dataset:
+        """The dataset, maybe without rows of others, which has all rows of that user in their order. Raises OSError."""
+        return self._of_user(dataset, user_id)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """The session, which has every mart by its name; it ends with the connection."""
@@ -294,7 +300,11 @@ class Database:
 @contextmanager
 def _session(generations: Generations, generation: Generation, *, tables: bool) -> Iterator[Connection]:
     session = generations.tables.session() if tables else None
-    with closing(FileSession(generation.cursor)) as of_files, closing(session.cursor) if session else nullcontext():
+    with ExitStack() as closings:
+        of_files = closings.enter_context(closing(FileSession(generation.cursor)))
+        if session:
+            closings.enter_context(closing(session.cursor))
+        parts = _Parts(generation, closings)
         yield Connection(
             snapshot=generation.id,
             last_refresh=generation.created_at,
@@ -305,8 +315,32 @@ def _session(generations: Generations, generation: Generation, *, tables: bool) 
             _unchanged=functools.partial(generations.unchanged, generation),
             _asked=generations.tables.asked if tables else lambda *_: None,
             _name_marts=generation.name_marts,
+            _of_user=parts.of_user if session else lambda dataset, _: dataset,
             _hold=functools.partial(generations.hold, generation),
         )
+
+
+class _Parts:
+    """Parts of large marts, for as long as there is a connection: each is made once."""
+
+    def __init__(self, generation: Generation, closings: ExitStack) -> None:
+        self._generation = generation
+        self._closings = closings
+        self._made: dict[tuple[str, int], Dataset] = {}
+
+    def of_user(self, dataset: Dataset, user_id: int) -> Dataset:
+        key = dataset.id, user_id
+        if key not in self._made:
+            self._made[key] = self._part(dataset, user_id)
+        return self._made[key]
+
+    def _part(self, dataset: Dataset, user_id: int) -> Dataset:
+        file = self._generation.of_user(dataset, user_id)
+        if file is None:
+            return dataset
+        self._closings.callback(file.close)
+        relation, position = numbered(parquet_file(file.path), dataset.columns, "file_row_number")
+        return replace(dataset, relation=relation, position=position, table=True)
 
 
 @functools.cache

@@ -14,11 +14,14 @@ import duckdb
 from backend.config import Settings
 from backend.datasets import Column, Dataset, numbered
 from backend.duckdb.engine import columns_of, connect, lock_down
+from backend.duckdb.row_groups import RowGroups
 from backend.duckdb.tables import Table
 from backend.duckdb.verified import InMemory, VerifiedFile, VerifiedFiles
 from backend.manifest import Mart
 from backend.quoting import parquet_file, quoted
 from backend.snapshots import Snapshot
+
+_LARGE = 200_000  # rows, from which on a user's are read by themselves
 
 
 class Generation:
@@ -49,6 +52,7 @@ class Generation:
             else:
                 lock_down(self._connection, directories=[str(snapshot.path)])
             self._on_disk = [file for file in self._files.values() if not isinstance(file, InMemory)]
+            self._row_groups: dict[str, RowGroups] = {}
             self.datasets = {name: self._dataset(marts[name]) for name in sorted(marts)}
             self._naming = threading.Lock()
             self._named = False
@@ -86,6 +90,11 @@ class Generation:
             self._on_tables = tables, datasets
         return datasets
 
+    def of_user(self, dataset: Dataset, user_id: int) -> InMemory | None:
+        """The part of its file that has all rows of that user, if that is less to look through. Raises OSError."""
+        groups = self._row_groups.get(dataset.id)
+        return groups.of_user(user_id) if groups and not dataset.table else None
+
     def forget_tables(self) -> None:
         """Hold nothing of the tables any more, which may be dropped."""
         self._on_tables = {}, {}
@@ -105,7 +114,9 @@ class Generation:
 
     def _dataset(self, mart: Mart) -> Dataset:
         relation = parquet_file(self._path(mart))
-        columns = self._columns(mart, relation)
+        columns, row_groups = self._described(mart, relation)
+        if row_groups is not None:
+            self._row_groups[mart.name] = row_groups
         relation, position = numbered(relation, columns, "file_row_number")
         return Dataset(
             id=mart.name,
@@ -118,15 +129,18 @@ class Generation:
             scope=mart.scope,
         )
 
-    def _columns(self, mart: Mart, relation: str) -> tuple[Column, ...]:
-        """What DuckDB says of the file, asked once for each that is in memory: a switch costs what has changed."""
+    def _described(self, mart: Mart, relation: str) -> tuple[tuple[Column, ...], RowGroups | None]:
+        """What the file says of itself, asked once for each that is in memory: a switch costs what has changed."""
         file = self._files.get(mart.name)
         if isinstance(file, InMemory) and file.described and file.described[0] == mart:
-            return file.described[1]
+            return file.described[1:]
         columns = columns_of(self._connection, relation, mart, self._snapshot.file(mart.name))
+        row_groups = None
+        if file is not None and mart.user_column and mart.rows > _LARGE:
+            row_groups = RowGroups.read(file.path, mart.user_column)
         if isinstance(file, InMemory):
-            file.described = (mart, columns)
-        return columns
+            file.described = (mart, columns, row_groups)
+        return columns, row_groups
 
     def _path(self, mart: Mart) -> str:
         return self._files[mart.name].path if self.immutable else str(self._snapshot.file(mart.name))

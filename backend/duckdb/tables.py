@@ -117,9 +117,9 @@ class Tables:
         return sum(table.size + sum(kept.size for kept in table.kept.values()) for table in self._tables.values())
 
     def session(self) -> Session | None:
-        """A session for one request, to be closed; None where there is no table."""
+        """A session for one request, to be closed; None where there is no instance."""
         with self._lock:
-            if self._instance is None or not self._tables:
+            if self._instance is None:
                 return None
             try:
                 return Session(self, self._instance, self._tables)
@@ -195,6 +195,7 @@ class Tables:
         """Come one step nearer to what there should be; False: there it is."""
         if time.monotonic() < self._rest_until:
             return False
+        self._connected()
         with self._lock:
             wanted = {mart.sha256: mart for mart in self._wanted}
             tables = self._tables

@@ -14,12 +14,15 @@ import threading
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from backend.checksum import file_sha256
 from backend.datasets import Column
 from backend.errors import SnapshotCorrupt
 from backend.manifest import Mart
+
+if TYPE_CHECKING:
+    from backend.duckdb.row_groups import RowGroups
 
 _CHUNK_BYTES = 1 << 20
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -43,7 +46,8 @@ class InMemory:
         self.path = f"{self.DIRECTORY}{descriptor}"
         self.size = size
         self.users = 0
-        self.described: tuple[Mart, tuple[Column, ...]] | None = None  # as a mart of whichever snapshot has it
+        # As a mart of whichever snapshot has it.
+        self.described: tuple[Mart, tuple[Column, ...], RowGroups | None] | None = None
         self._descriptor = descriptor
 
     def unchanged(self) -> bool:

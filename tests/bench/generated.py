@@ -117,4 +117,6 @@ class Generated:
         values = values.format(turn=self._turn, mart=literal(path.stem))
         with duckdb.connect(config={"threads": 2, "memory_limit": "2GB"}) as connection:
             source = f"range({rows}) AS t(i)"
-            connection.execute(f"COPY (SELECT {values} FROM {source}) TO ? ({layout(connection, source)})", [str(path)])
+            connection.execute(
+                f"COPY (SELECT {values} FROM {source}) TO ? ({layout(connection, source, of_users=True)})", [str(path)]
+            )

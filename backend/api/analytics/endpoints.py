@@ -209,7 +209,7 @@ async def query_dataset(request: HttpRequest, dataset_id: DatasetId, caller: Cal
         return _export(request, asked, caller, format_)
 
     def work(connection: Connection) -> dict[str, Any]:
-        query = _query(connection, asked, request.app.state.settings)
+        query = _query(connection, asked, caller, request.app.state.settings)
         result = _result(request, connection, asked, query, caller)
         if _wants_count(request):
             ((total,),) = connection.execute(*sql.total(query, caller), on=query.dataset).fetchall()
@@ -238,7 +238,7 @@ async def query_many(request: HttpRequest, body: QueriesBody, caller: Caller) ->
         results = []
         for index, item in enumerate(asked):
             with _naming_query(index):
-                query = _query(connection, item, request.app.state.settings)
+                query = _query(connection, item, caller, request.app.state.settings)
                 results.append(_result(request, connection, item, query, caller))
         return {"results": results, **_state(connection)}
 
@@ -273,7 +273,8 @@ def _described(connection: Connection, datasets: Sequence[Dataset], caller: Prin
     known = {d.id: d.rows for d in datasets if d.rows is not None and (caller.all_rows or d.user_column is None)}
     for dataset in datasets:
         if dataset.id not in known:
-            ((known[dataset.id],),) = connection.execute(*sql.count(dataset, caller), on=dataset).fetchall()
+            part = _part(connection, dataset, caller)
+            ((known[dataset.id],),) = connection.execute(*sql.count(part, caller), on=part).fetchall()
     return [
         {
             "id": dataset.id,
@@ -286,12 +287,16 @@ def _described(connection: Connection, datasets: Sequence[Dataset], caller: Prin
     ]
 
 
-def _query(connection: Connection, asked: Request, limits: Settings) -> Query:
+def _part(connection: Connection, dataset: Dataset, caller: Principal) -> Dataset:
+    return dataset if caller.all_rows else connection.of_user(dataset, caller.user_id)
+
+
+def _query(connection: Connection, asked: Request, caller: Principal, limits: Settings) -> Query:
     as_of = _iso(connection.last_refresh)
     # On the DuckDB file there is no snapshot to pin: a cursor is good until the file is built again.
     if asked.cursor and (asked.cursor.snapshot, asked.cursor.as_of) != (connection.snapshot, as_of):
         raise SnapshotGone("the data this cursor pages through was replaced", hint="start again without cursor")
-    return parse(asked, _dataset(connection, asked.dataset), limits)
+    return parse(asked, _part(connection, _dataset(connection, asked.dataset), caller), limits)
 
 
 def _wants_count(request: HttpRequest) -> bool:
@@ -323,7 +328,7 @@ def _export(request: HttpRequest, asked: Request, caller: Principal, format_: Fo
     limits = request.app.state.settings.model_copy(update={"default_limit": most, "max_limit": most})
 
     def work(connection: Connection) -> Iterator[bytes]:
-        query = _query(connection, asked, limits)
+        query = _query(connection, asked, caller, limits)
         ((total,),) = connection.execute(*sql.total(query, caller), on=query.dataset).fetchall()
         count = max(0, min(query.limit, total - query.offset))
         answer.headers["X-Row-Count"] = str(count)

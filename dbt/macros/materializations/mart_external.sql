@@ -1,7 +1,7 @@
 {#- Replaces dbt-duckdb's `external`, for Parquet only. What differs:
 
     - an empty mart is a file with zero rows, not one row of NULLs;
-    - row groups are larger than `row_group_size` says where there would be more than a hundred;
+    - row groups are larger than `row_group_size` says where there would be very many;
     - the file is always written beside its target and renamed over it: a hard link to an earlier snapshot's file is
       replaced, never written through;
     - what the mart held before it became a file, and the checksum of that file, are noted in `_build.written`, for the
@@ -45,11 +45,13 @@
 {% endmaterialization %}
 
 
-{#- Of each row group every query reads what the footer says: deploy/pipeline/adopted/export.py does the same. -#}
+{#- Of each row group a query reads what the footer says, but a user's reads few of them: deploy/pipeline/adopted/export.py
+    does the same. -#}
 {% macro row_group_size(options, rows) %}
     {% set count = run_query("select count(*) from " ~ rows)[0][0] | int %}
-    {% set of_a_hundred = (count / 100 / 2048) | round(0, 'ceil') | int * 2048 %}
-    {{ return([options.get('row_group_size', 122880) | int, of_a_hundred] | max) }}
+    {% set most = 1000 if 'user_id' in model.columns else 100 %}
+    {% set at_least = (count / most / 2048) | round(0, 'ceil') | int * 2048 %}
+    {{ return([options.get('row_group_size', 122880) | int, at_least] | max) }}
 {% endmacro %}
 
 

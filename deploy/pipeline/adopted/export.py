@@ -23,6 +23,7 @@ from backend.quoting import parquet_file, quoted
 # As in dbt/dbt_project.yml, for the reason given there.
 _ROW_GROUP_SIZE = 10_240
 _ROW_GROUPS = 100
+_ROW_GROUPS_OF_USERS = 1_000  # of which a user's query reads few
 _VECTOR = 2_048  # rows that DuckDB does at once
 # dbt-duckdb's materialization `external` leaves a view on what it wrote.
 _VIEW_ON_FILE = re.compile(r"read_parquet\('((?:[^']|'')+)'")
@@ -100,10 +101,11 @@ class Export:
             )
         types = dict(columns)
         values = ", ".join(_as(c.name, c.type, types[c.name]) for c in wanted)
-        self.connection.execute(
-            f"COPY ({_sorted(values, source, columns, relation.scope)}) TO ? ({layout(self.connection, source)})",
-            [str(target)],
-        )
+        names = [name for name, _ in columns]
+        scope = scope_column(names, relation.scope)
+        rows = _sorted(values, source, names, scope) if scope in names else f"SELECT {values} FROM {source}"  # noqa: S608
+        options = layout(self.connection, source, of_users=scope in names)
+        self.connection.execute(f"COPY ({rows}) TO ? ({options})", [str(target)])
         held = ", ".join(_as(c.name, c.type, types[c.name]) for c in parquet_columns(self.connection, target))
         return f"SELECT {held} FROM {source}"  # noqa: S608 - quoted
 
@@ -138,23 +140,19 @@ def _as(name: str, wanted: str, kind: str) -> str:
     return quoted(name) if wanted == kind else f"CAST({quoted(name)} AS {wanted}) AS {quoted(name)}"
 
 
-def layout(connection: duckdb.DuckDBPyConnection, source: str) -> str:
+def layout(connection: duckdb.DuckDBPyConnection, source: str, *, of_users: bool) -> str:
     """Options to write these rows with, like those of ``dbt/macros/materializations``.
 
-    ``source`` is SQL for a FROM clause. Of each row group every query reads what the footer says, so there are about a
-    hundred at most.
+    ``source`` is SQL for a FROM clause. Of each row group a query reads what the footer says, so that there are about a
+    hundred at most; of those sorted by user, ``of_users``, a user's query reads few, and there are a thousand.
     """
     ((rows,),) = connection.execute(f"SELECT count(*) FROM {source}").fetchall()  # noqa: S608 - quoted
-    of_a_hundred = -(-rows // (_ROW_GROUPS * _VECTOR)) * _VECTOR
-    return f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {max(_ROW_GROUP_SIZE, of_a_hundred)}"
+    at_least = -(-rows // ((_ROW_GROUPS_OF_USERS if of_users else _ROW_GROUPS) * _VECTOR)) * _VECTOR
+    return f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {max(_ROW_GROUP_SIZE, at_least)}"
 
 
-def _sorted(values: str, source: str, columns: Sequence[tuple[str, str]], scope: str) -> str:
-    """SQL for the rows: a user's beside each other, so that row groups can be skipped; else in the model's order."""
-    names = [name for name, _ in columns]
-    scope = scope_column(names, scope)
-    if scope not in names:
-        return f"SELECT {values} FROM {source}"  # noqa: S608 - quoted
+def _sorted(values: str, source: str, names: Sequence[str], scope: str) -> str:
+    """SQL for the rows: a user's beside each other, in the model's order, so that row groups can be skipped."""
     position = quoted("position of " + "".join(names))  # a name that no column has
     return (
         f"SELECT {values} FROM (SELECT *, row_number() OVER () AS {position} FROM {source})"  # noqa: S608 - quoted

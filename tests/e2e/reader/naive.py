@@ -25,6 +25,10 @@ class Connection:
     snapshot: None = None
     last_refresh: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
+    def of_user(self, dataset: Dataset, _user_id: int) -> Dataset:
+        """It reads no part of one."""
+        return dataset
+
     def hold(self) -> None:
         """There is nothing to hold."""
 

@@ -127,15 +127,23 @@ def test_what_was_written_is_noted_by_any_name_and_in_the_types_of_the_file(tmp_
     assert written == [("o'brien", found[0][0])]
 
 
-@pytest.mark.parametrize(("rows", "groups"), [(20_000, [2048, 1568]), (300_000, [4096, 992]), (0, [])])
-def test_there_are_no_more_than_a_hundred_row_groups(tmp_path, rows, groups):
+@pytest.mark.parametrize(
+    ("rows", "column", "groups"),
+    [
+        *((20_000, "i", [2048, 1568]), (300_000, "i", [4096, 992]), (0, "i", [])),
+        *((300_000, "user_id", [2048, 992]), (3_000_000, "user_id", [4096, 1728])),
+    ],
+)
+def test_there_are_no_more_than_a_hundred_row_groups_or_a_thousand_of_users(tmp_path, rows, column, groups):
     """All but the last of a size; `row_group_size` is the least that it is."""
     shutil.copytree(DBT_PROJECT_DIR / "macros", tmp_path / "macros")
     (tmp_path / "external_root").mkdir()
     options = "{{ config(options={'format': 'parquet', 'row_group_size': '2048'}) }}"
-    result = run_project(
-        tmp_path, {"many.sql": f"{options} select i from range({rows}) t(i)"}, hook="{{ prepare_written() }}"
-    )
+    models = {
+        "many.sql": f"{options} select {column} from range({rows}) t({column})",
+        "many.yml": f"models: [{{name: many, columns: [{{name: {column}}}]}}]",
+    }
+    result = run_project(tmp_path, models, hook="{{ prepare_written() }}")
     assert result.returncode == 0, result.stdout
     file = str(tmp_path / "external_root" / "many.parquet")
     found = duckdb.execute(
@@ -145,11 +153,16 @@ def test_there_are_no_more_than_a_hundred_row_groups(tmp_path, rows, groups):
 
 
 @pytest.mark.parametrize(
-    ("rows", "size"), [(1, 10_240), (1_024_000, 10_240), (1_024_001, 12_288), (10_000_000, 100_352)]
+    ("rows", "of_users", "size"),
+    [
+        *((1, False, 10_240), (1_024_000, False, 10_240), (1_024_001, False, 12_288), (10_000_000, False, 100_352)),
+        *((1_024_001, True, 10_240), (10_240_001, True, 12_288), (100_000_000, True, 100_352)),
+    ],
 )
-def test_exported_marts_of_adopted_projects_are_laid_out_alike(rows, size):
+def test_exported_marts_of_adopted_projects_are_laid_out_alike(rows, of_users, size):
     with duckdb.connect() as connection:
-        assert layout(connection, f"range({rows})") == f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {size}"
+        options = layout(connection, f"range({rows})", of_users=of_users)
+    assert options == f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {size}"
 
 
 def test_external_root_must_exist(tmp_path):
