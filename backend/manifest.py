@@ -14,6 +14,10 @@ from backend.names import folded
 
 FILE_NAME = "manifest.json"
 USER_COLUMN = "user_id"
+# The checksum is the last of the file, and of the text that there would be without it.
+_END = "\n}"
+_CHECKSUM = ',\n "sha256": "'
+_AFTER_CHECKSUM = '"\n}\n'
 
 
 @dataclass(frozen=True)
@@ -92,14 +96,14 @@ class Manifest:
             for name, default in (("scope", USER_COLUMN), ("state", {})):
                 if entry.get(name) == default:
                     del entry[name]
-        data["sha256"] = _sha256(data)
-        return _text(data) + "\n"
+        rest = json.dumps(data, indent=1, default=datetime.isoformat, ensure_ascii=False)
+        return rest.removesuffix(_END) + _CHECKSUM + _sha256(rest) + _AFTER_CHECKSUM
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
         """The manifest in the file ``path``. Raises SnapshotCorrupt when it is missing or not what was written."""
         try:
-            return cls._from_dict(json.loads(path.read_text(encoding="utf-8")))
+            return cls._from_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise SnapshotCorrupt(
                 f"reading the manifest {path} failed: {type(error).__name__}: {error}",
@@ -107,9 +111,11 @@ class Manifest:
             ) from error
 
     @classmethod
-    def _from_dict(cls, data: dict[str, Any]) -> Manifest:
-        if data.pop("sha256") != _sha256(data):
+    def _from_json(cls, text: str) -> Manifest:
+        rest, _, checksum = text.rpartition(_CHECKSUM)
+        if checksum != _sha256(rest + _END) + _AFTER_CHECKSUM:
             raise ValueError("its checksum says that it was changed")
+        data: dict[str, Any] = json.loads(rest + _END)
         marts = {}
         for entry in data["marts"]:
             mart = Mart(**entry)
@@ -122,12 +128,8 @@ class Manifest:
         return cls(**{**data, "marts": marts, "created_at": datetime.fromisoformat(data["created_at"])})
 
 
-def _text(data: dict[str, Any]) -> str:
-    return json.dumps(data, indent=1, default=datetime.isoformat, ensure_ascii=False)
-
-
-def _sha256(data: dict[str, Any]) -> str:
-    return hashlib.sha256(_text(data).encode()).hexdigest()
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def label_for(mart: str) -> str:

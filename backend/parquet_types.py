@@ -5,6 +5,7 @@ As measured with DuckDB 1.5.5: ``deploy/decisions/0018-types.md``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -34,7 +35,7 @@ EXPORTED_AS = {"HUGEINT": "DECIMAL(38,0)", "UHUGEINT": "DECIMAL(38,0)"}
 
 def as_kept(columns: Iterable[Column]) -> tuple[Column, ...]:
     """The columns with the types that they have in Parquet. Raises duckdb.Error where one is no type."""
-    return tuple(replace(column, type=type_text(duckdb.type(column.type))) for column in columns)
+    return tuple(replace(column, type=type_text(_sqltype(column.type))) for column in columns)
 
 
 def losses(columns: Iterable[Column]) -> list[str]:
@@ -53,9 +54,14 @@ def changes(columns: Iterable[Column]) -> list[str]:
     ]
 
 
+@functools.lru_cache(maxsize=1000)  # a thousand marts have the same few types
+def _sqltype(text: str) -> DuckDBPyType:
+    return duckdb.type(text)
+
+
 def _loss(name: str, declared: str) -> str | None:
     try:
-        sqltype = duckdb.type(declared)
+        sqltype = _sqltype(declared)
     except duckdb.Error:
         return f"column {quoted(name)} is declared as {declared}, which is no type (the fields of a STRUCT need names)"
     part = _lost_part(sqltype)
