@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from duckdb import DuckDBPyConnection
 from duckdb.sqltypes import DuckDBPyType
 
-from backend.kept_rows import KeptRows
 from backend.manifest import USER_COLUMN
 from backend.names import folded
 from backend.quoting import quoted
+
+# It needs pyarrow, which a build does without: importing that takes longer than the audit.
+if TYPE_CHECKING:
+    from backend.kept_rows import KeptRows
 
 # What Parquet has no type for comes back from it as its nearest relative. The DuckDB file keeps the original, and
 # both must show the same.
