@@ -5,8 +5,12 @@
     - the file is always written beside its target and renamed over it: a hard link to an earlier snapshot's file is
       replaced, never written through;
     - what the mart held before it became a file, and the checksum of that file, are noted in `_build.written`, for the
-      audit to compare. -#}
+      audit to compare;
+    - without a directory to write Parquet to, marts are tables in the DuckDB file itself: phase 0. -#}
 {% materialization external, adapter='duckdb', supported_languages=['sql'] %}
+    {% if marts_are_tables() %}
+        {{ return(materialization_table_duckdb()) }}
+    {% endif %}
     {%- set location = render(config.get('location', default=external_location(this, config))) -%}
     {%- set write_options = render_write_options(config) -%}
     {%- set view = this.incorporate(type='view') -%}
@@ -43,6 +47,21 @@
 
     {{ return({'relations': [view]}) }}
 {% endmaterialization %}
+
+
+{#- A new directory for each build, which dbt-duckdb would take from the profile: another profile is another project to
+    dbt, which would parse it anew. -#}
+{% macro external_location(relation, config) %}
+    {{- env_var('MART_BUILD_DIR') }}/{{ relation.identifier }}.parquet
+{%- endmacro %}
+
+
+{#- A partial build reads the marts that it does not build from the files that its parent left. -#}
+{% macro register_linked_marts() %}
+    {% if execute and not marts_are_tables() %}
+        {% do register_upstream_external_models() %}
+    {% endif %}
+{% endmacro %}
 
 
 {#- Of each row group a query reads what the footer says, but a user's reads few of them: deploy/pipeline/adopted/export.py
