@@ -27,10 +27,10 @@ COPY backend/ backend/
 COPY deploy/ deploy/
 COPY dbt/ dbt/
 COPY deploy/pipeline/dagster.yaml deploy/pipeline/workspace.yaml /opt/dagster/dagster_home/
-# The manifest that Dagster reads its assets from, parsed once. Parsing connects to nothing, and wants the
-# profile's variables set.
-RUN DBT_TARGET=postgres DUCKDB_PATH=/tmp/parse.duckdb MART_BUILD_DIR=/tmp/parse \
-    SOURCE_HOST=parse SOURCE_PORT=5432 SOURCE_DB=parse SOURCE_USER=parse DBT_ENV_SECRET_SOURCE_PASSWORD=parse \
+# The project, parsed once, which connects to nothing: Dagster reads its assets from it, and dbt goes on from it in every
+# build whose profile is the same. So the profile's variables are those of the daemon in phases 1 and 2.
+RUN DBT_TARGET=postgres DUCKDB_PATH=/tmp/dbt_build.duckdb \
+    SOURCE_HOST=postgres SOURCE_PORT=5432 SOURCE_DB=finance SOURCE_USER=analytics_reader \
     dbt parse --project-dir dbt --profiles-dir dbt --target-path /opt/dagster/dbt_target --log-path /tmp/dbt_logs \
     && python -m compileall -q backend deploy \
     && chmod -R a+rX /opt/dagster

@@ -6,7 +6,6 @@ import argparse
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,7 +20,6 @@ from deploy.pipeline.legacy import refresh_legacy_file
 
 if TYPE_CHECKING:
     from deploy.pipeline.adopted.project import AdoptedProject
-    from deploy.pipeline.project import DbtProject
 
 # A rollback is a matter of moments, and most of them would go into importing what only a build needs, or typer.
 
@@ -126,7 +124,7 @@ def check_source(_: argparse.Namespace) -> None:
     from deploy.pipeline.source import check_source  # noqa: PLC0415
 
     parsed = filepaths.dbt_target_dir() / "manifest.json"  # the image has one: parsing takes longer than all else
-    project = DbtProject.read(parsed) if parsed.is_file() else _project(stdout=2)
+    project = DbtProject.read(parsed) if parsed.is_file() else DbtProject.parse(stdout=2)
     _say(check_source(project.source_tables))
 
 
@@ -147,14 +145,14 @@ def _arguments() -> argparse.Namespace:
 
 
 @contextmanager
-def _buildable() -> Iterator[DbtProject | AdoptedProject]:
-    """The project to build, parsed and ready."""
-    from deploy.pipeline.source import provide_password  # noqa: PLC0415
+def _buildable() -> Iterator[AdoptedProject | None]:
+    """The project of one's own to build, parsed and ready; None where that is the example, which is parsed later."""
+    from deploy.pipeline.dbt import provide_password  # noqa: PLC0415
 
     root = filepaths.adopted_project_dir()
     if root is None:
         provide_password()
-        yield _project()
+        yield None
         return
     from deploy.pipeline.adopted.project import parsed_project  # noqa: PLC0415
     from deploy.pipeline.adopted.variables import provide_variables  # noqa: PLC0415
@@ -163,15 +161,6 @@ def _buildable() -> Iterator[DbtProject | AdoptedProject]:
     with parsed_project(root) as project:
         _say(project.announcement)
         yield project
-
-
-def _project(stdout: int | None = None) -> DbtProject:
-    from deploy.pipeline.dbt import Dbt  # noqa: PLC0415
-    from deploy.pipeline.project import DbtProject  # noqa: PLC0415
-
-    # Not where the image keeps its own: that is read-only.
-    with tempfile.TemporaryDirectory(prefix="dbt-parse-") as target:
-        return DbtProject.read(Dbt(Path(target), {}, stdout=stdout).parse())
 
 
 def _readers(mart: Mart) -> str:

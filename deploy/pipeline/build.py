@@ -8,11 +8,10 @@ Phases 1 and 2: land the source, let dbt write Parquet into a private directory,
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
@@ -23,19 +22,21 @@ from backend.errors import AuditFailed, BuildFailed, BundleError, ConfigError
 from backend.manifest import Manifest
 from backend.parquet_types import as_kept
 from backend.snapshots import Build, SnapshotStore
-from deploy.pipeline.adopted.build import build_adopted, build_in_place
-from deploy.pipeline.adopted.project import AdoptedProject
-from deploy.pipeline.dbt import Dbt, check
+from deploy.pipeline.dbt import Dbt, artefacts, check
 from deploy.pipeline.legacy import refresh_legacy_file
 from deploy.pipeline.outcome import Outcome
 from deploy.pipeline.project import DbtProject
 from deploy.pipeline.settings import PipelineSettings
 
+# What a project of one's own takes is most of what there is to import, and the example needs none of it.
+if TYPE_CHECKING:
+    from deploy.pipeline.adopted.project import AdoptedProject
+
 log = logging.getLogger(__name__)
 
 
 def run_build(
-    project: DbtProject | AdoptedProject,
+    project: DbtProject | AdoptedProject | None,
     outcome: Outcome,
     *,
     run_id: str,
@@ -44,11 +45,14 @@ def run_build(
 ) -> None:
     """Build all marts, or ``select`` and whatever else is stale, and publish one whole snapshot.
 
+    ``project`` is None where nobody has parsed the example yet: dbt does as it builds all of it, of a part before.
     ``outcome`` is filled as the build goes on, so that a failed one can be explained. Raises BuildFailed when dbt or
     one of its tests failed, AuditFailed, LockHeld, PublishConflict; what is served stays as it was, unless
     ``outcome`` has a snapshot: then that is served, and what failed came after.
     """
-    if unknown := set(select or ()) - set(project.mart_names):
+    if project is None and select is not None:
+        project = DbtProject.parse()
+    if project and (unknown := set(select or ()) - set(project.mart_names)):
         raise BuildFailed(f"no mart is called {', '.join(sorted(unknown))}", hint="see `dbt ls` for the marts")
     settings = PipelineSettings()
     root = filepaths.parquet_dir()
@@ -58,16 +62,20 @@ def run_build(
     store = SnapshotStore(root)
     waiting = store.build(run_id, holder=holder, wait=settings.build_lock_wait_seconds)
     with waiting as build, _counted(root, outcome):
-        if isinstance(project, AdoptedProject):
-            outcome.snapshot = build_adopted(project, build, outcome, select)
-        else:
+        if isinstance(project, DbtProject | None):
             outcome.snapshot = _build_example(project, build, outcome, select)
+        else:
+            from deploy.pipeline.adopted.build import build_adopted  # noqa: PLC0415 - see above
+
+            outcome.snapshot = build_adopted(project, build, outcome, select)
     _retain(store, settings)
-    refresh_legacy_file(store, project.catalog if isinstance(project, AdoptedProject) else None)
+    refresh_legacy_file(store, None if isinstance(project, DbtProject | None) else project.catalog)
 
 
-def _build_phase_0(project: DbtProject | AdoptedProject, outcome: Outcome, select: Sequence[str] | None) -> None:
-    if isinstance(project, AdoptedProject):
+def _build_phase_0(project: DbtProject | AdoptedProject | None, outcome: Outcome, select: Sequence[str] | None) -> None:
+    if not isinstance(project, DbtProject | None):
+        from deploy.pipeline.adopted.build import build_in_place  # noqa: PLC0415 - see above
+
         build_in_place(project, outcome, select)
         return
     if path_of(filepaths.build_database()).exists():
@@ -75,22 +83,24 @@ def _build_phase_0(project: DbtProject | AdoptedProject, outcome: Outcome, selec
             f"{filepaths.build_database()} is of a project of your own, and DBT_PROJECT_DIR is not set",
             hint="set it: the example would be built into that file",
         )
-    with tempfile.TemporaryDirectory(prefix="dbt-run-") as artefacts:
-        _build(Dbt(Path(artefacts), {}), project, outcome, select)
+    with artefacts() as target:
+        _build(Dbt(target, {}), project, outcome, select)
 
 
-def _build_example(project: DbtProject, build: Build, outcome: Outcome, select: Sequence[str] | None) -> Manifest:
-    with tempfile.TemporaryDirectory(prefix="dbt-run-") as artefacts, _build_file() as file:
+def _build_example(
+    project: DbtProject | None, build: Build, outcome: Outcome, select: Sequence[str] | None
+) -> Manifest:
+    with artefacts() as target, _build_file() as file:
         variables = {"MART_BUILD_DIR": str(build.path), "DUCKDB_PATH": str(file)}
-        dbt = Dbt(Path(artefacts), variables, keep_open=[build.lock])
-        if select is not None and build.parent is not None:
+        dbt = Dbt(target, variables, keep_open=[build.lock])
+        if project and select is not None and build.parent is not None:
             dbt.land_sources()
             stale = stale_marts(project, build.parent, set(select), _landed(file))
             build.link([spec.name for spec in project.specs if spec.name not in stale])
             select = [spec.name for spec in project.specs if spec.name in stale]
         else:
             select = None
-        _build(dbt, project, outcome, select)
+        project = _build(dbt, project, outcome, select)
         return build.publish(project.specs, written=_written(file), source=_landed(file))
 
 
@@ -122,10 +132,12 @@ def _retain(store: SnapshotStore, settings: PipelineSettings) -> None:
         log.warning("deleting old snapshots of %s failed: %s", store.root, error)
 
 
-def _build(dbt: Dbt, project: DbtProject, outcome: Outcome, select: Sequence[str] | None) -> None:
-    outcome.built = [spec.name for spec in project.specs if select is None or spec.name in select]
+def _build(dbt: Dbt, project: DbtProject | None, outcome: Outcome, select: Sequence[str] | None) -> DbtProject:
     outcome.results = dbt.build(select)
+    project = project or DbtProject.read(dbt.manifest)
+    outcome.built = [spec.name for spec in project.specs if select is None or spec.name in select]
     check(outcome.results, project.manifest["nodes"])
+    return project
 
 
 @contextmanager

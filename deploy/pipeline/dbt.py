@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,10 +48,14 @@ class Dbt:
     keep_open: Sequence[int] = ()
     stdout: int | None = None
 
-    def parse(self) -> Path:
-        """Parse the project; path of the manifest. Raises BuildFailed with dbt's own words."""
-        self._check("parse")
+    @property
+    def manifest(self) -> Path:
+        """The project as dbt parsed it in its last run, whatever that was."""
         return self.target / "manifest.json"
+
+    def parse(self) -> None:
+        """Parse the project. Raises BuildFailed with dbt's own words."""
+        self._check("parse")
 
     def land_sources(self) -> None:
         """Copy all source tables into the build file at one moment. Raises BuildFailed."""
@@ -134,6 +140,30 @@ class Dbt:
                 if event["level"] == "error" and event["name"] != "MainStackTrace":
                     said.append(event["msg"])
         return BuildFailed("\n".join(said), hint="see what dbt printed")
+
+
+def embedded() -> bool:
+    """Whether the source is a DuckDB file, as it is where no target is named."""
+    return os.environ.get("DBT_TARGET", "embedded") == "embedded"
+
+
+def provide_password() -> None:
+    """Put the reader's password where dbt takes it from: a variable. Raises ConfigError when it has no file."""
+    if not embedded() and not os.environ.get("DBT_ENV_SECRET_SOURCE_PASSWORD"):
+        os.environ["DBT_ENV_SECRET_SOURCE_PASSWORD"] = filepaths.read_secret("source_reader_password")
+
+
+@contextmanager
+def artefacts() -> Iterator[Path]:
+    """A directory for dbt to write to, for a while: where the parsed project is kept can be read-only, as in the image.
+
+    dbt goes on from what is kept there: it compares it with the project, and parses what has changed.
+    """
+    with tempfile.TemporaryDirectory(prefix="dbt-run-") as directory:
+        kept = filepaths.dbt_target_dir() / "partial_parse.msgpack"
+        with suppress(FileNotFoundError):
+            shutil.copyfile(kept, Path(directory) / kept.name)
+        yield Path(directory)
 
 
 def check(results: Sequence[NodeResult], nodes: Mapping[str, Any]) -> None:

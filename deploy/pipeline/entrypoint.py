@@ -19,8 +19,8 @@ from deploy.pipeline.adopted.build import announce
 from deploy.pipeline.adopted.kept import keep
 from deploy.pipeline.adopted.project import parsed_project
 from deploy.pipeline.adopted.variables import provide_variables
+from deploy.pipeline.dbt import provide_password
 from deploy.pipeline.orphans import fail_orphaned_runs
-from deploy.pipeline.source import provide_password
 
 WORKSPACE = str(filepaths.REPO_ROOT / "deploy" / "pipeline" / "workspace.yaml")
 COMMANDS = {

@@ -14,6 +14,7 @@ import duckdb
 
 from backend.errors import BuildFailed
 from backend.manifest import Column, MartSpec, label_for
+from deploy.pipeline.dbt import Dbt, artefacts
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,14 @@ class DbtProject:
             raise BuildFailed(
                 f"reading dbt's manifest {path} failed: {error.strerror}", hint="run `dbt parse` first"
             ) from error
+
+    @classmethod
+    def parse(cls, stdout: int | None = None) -> DbtProject:
+        """The project as it is now; dbt's output goes to ``stdout``. Raises BuildFailed with dbt's own words."""
+        with artefacts() as target:
+            dbt = Dbt(target, {}, stdout=stdout)
+            dbt.parse()
+            return cls.read(dbt.manifest)
 
     @cached_property
     def mart_nodes(self) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,20 +11,13 @@ from psycopg import sql
 
 from backend import filepaths
 from backend.quoting import quoted
+from deploy.pipeline.dbt import embedded
 from deploy.source.settings import Source, SourceUnavailable
-
-EMBEDDED = "embedded"
-
-
-def provide_password() -> None:
-    """Put the reader's password where dbt takes it from: a variable. Raises ConfigError when it has no file."""
-    if _target() != EMBEDDED and not os.environ.get("DBT_ENV_SECRET_SOURCE_PASSWORD"):
-        os.environ["DBT_ENV_SECRET_SOURCE_PASSWORD"] = filepaths.read_secret("source_reader_password")
 
 
 def check_source(tables: Sequence[str]) -> str:
     """Read each table, and prove that none can be written; a line that says so. Raises SourceUnavailable."""
-    if _target() == EMBEDDED:
+    if embedded():
         return _check_file(filepaths.source_database(), tables)
     source = Source.reader_from_env()
     place = f"{source.user} at {source.host}:{source.port}/{source.database}"
@@ -73,7 +65,3 @@ def _writable(connection: psycopg.Connection, tables: Sequence[str]) -> list[str
             found.append(f"table {table}")
     (may,) = connection.execute("SELECT has_schema_privilege('public', 'CREATE')").fetchall()[0]
     return [*found, "schema public"] if may else found
-
-
-def _target() -> str:
-    return os.environ.get("DBT_TARGET", EMBEDDED)

@@ -143,15 +143,17 @@ def _spent(site: Site, build: Callable[[Site, Path], None], *, at_hand: bool) ->
 
 def _build_by_dbt(site: Site, target: Path) -> None:
     shutil.rmtree(site.root / "bare", ignore_errors=True)
-    (site.root / "bare" / "marts").mkdir(parents=True)
+    (site.root / "bare").mkdir()
+    Path(site.environment["DUCKDB_PATH"]).unlink(missing_ok=True)
     check(_dbt(site, target).build(None), {})
 
 
 def _dbt(site: Site, target: Path) -> Dbt:
-    """As the pipeline calls it, writing to a directory where nobody looks at what it wrote."""
-    bare = site.root / "bare"
-    places = {"MART_BUILD_DIR": str(bare / "marts"), "DUCKDB_PATH": str(bare / "build.duckdb")}
-    return Dbt(target, {**site.environment, **places}, stdout=subprocess.DEVNULL)
+    """As the pipeline calls it, writing to a directory where nobody looks at what it wrote.
+
+    In the same build file: to dbt, another one is another profile, for which it would parse the project anew.
+    """
+    return Dbt(target, {**site.environment, "MART_BUILD_DIR": str(site.root / "bare")}, stdout=subprocess.DEVNULL)
 
 
 def _build_by_pipeline(site: Site, target: Path) -> None:

@@ -10,10 +10,9 @@ from typing import ClassVar
 import duckdb
 
 from backend.quoting import literal, parquet_file, quoted
-from deploy.pipeline.dbt import Dbt
+from deploy.pipeline.dbt import Dbt, provide_password
 from deploy.pipeline.parity.compare import Side
 from deploy.pipeline.project import DbtProject
-from deploy.pipeline.source import provide_password
 
 STDERR = 2  # what dbt prints is no part of the report
 
