@@ -144,13 +144,13 @@ check:  ## Format, lint, types, unit tests, Compose and Dockerfile linters
 	@$(MAKE) --no-print-directory unit
 
 unit:  ## Tests without containers
-	@$(PY) -m pytest -n 2 tests/unit tests/compose tests/chaos/test_store.py
+	@$(PY) -m pytest -n 2 --durations 15 tests/unit tests/compose tests/chaos/test_store.py
 
 e2e:  ## Tests in a browser, and against real containers
 	@deploy/setup.sh
 	@deploy/setup.sh browser wrk
-	@set -a && . .cache/images.env && $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/page tests/e2e tests/chaos/e2e tests/bench $(ALONE:%=--ignore %)
-	@set -a && . .cache/images.env && $(PY) -m pytest $(ALONE)
+	@set -a && . .cache/images.env && $(PY) -m pytest -n 2 --durations 25 --dist loadfile --no-loadscope-reorder tests/page tests/e2e tests/chaos/e2e tests/bench $(ALONE:%=--ignore %)
+	@set -a && . .cache/images.env && $(PY) -m pytest --durations 15 $(ALONE)
 
 soak:  ## Readers, PACE=0.01 seconds between reads, against builds and rollbacks for MINUTES=10, with a report
 	@deploy/setup.sh

@@ -90,7 +90,7 @@ def _warm_up(server: Running, requests: Sequence[Request]) -> None:
             request.ask(server.port)
         metrics = Request("/metrics").ask(server.port).decode()
         seen.append(next(line for line in metrics.splitlines() if line.startswith("analytics_table_bytes")))
-        return seen[-1] == seen[-2]
+        return seen[-1] == seen[-2] and not seen[-1].endswith(" 0.0")
 
     wait_for(settled, "tables are made, and rows kept", seconds=TIMEOUT_SECONDS, every=1)
 

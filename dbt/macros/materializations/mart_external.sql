@@ -68,7 +68,7 @@
     does the same. -#}
 {% macro row_group_size(options, rows) %}
     {% set count = run_query("select count(*) from " ~ rows)[0][0] | int %}
-    {% set most = 1000 if 'user_id' in model.columns else 100 %}
+    {% set most = 2500 if 'user_id' in model.columns else 100 %}
     {% set at_least = (count / most / 2048) | round(0, 'ceil') | int * 2048 %}
     {{ return([options.get('row_group_size', 122880) | int, at_least] | max) }}
 {% endmacro %}

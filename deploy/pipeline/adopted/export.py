@@ -23,7 +23,7 @@ from backend.quoting import parquet_file, quoted
 # As in dbt/dbt_project.yml, for the reason given there.
 _ROW_GROUP_SIZE = 10_240
 _ROW_GROUPS = 100
-_ROW_GROUPS_OF_USERS = 1_000  # of which a user's query reads few
+_ROW_GROUPS_OF_USERS = 2_500  # of which a user's query reads few
 _VECTOR = 2_048  # rows that DuckDB does at once
 # dbt-duckdb's materialization `external` leaves a view on what it wrote.
 _VIEW_ON_FILE = re.compile(r"read_parquet\('((?:[^']|'')+)'")
@@ -144,7 +144,7 @@ def layout(connection: duckdb.DuckDBPyConnection, source: str, *, of_users: bool
     """Options to write these rows with, like those of ``dbt/macros/materializations``.
 
     ``source`` is SQL for a FROM clause. Of each row group a query reads what the footer says, so that there are about a
-    hundred at most; of those sorted by user, ``of_users``, a user's query reads few, and there are a thousand.
+    hundred at most; of those sorted by user, ``of_users``, a user's query reads few, and there may be more.
     """
     ((rows,),) = connection.execute(f"SELECT count(*) FROM {source}").fetchall()  # noqa: S608 - quoted
     at_least = -(-rows // ((_ROW_GROUPS_OF_USERS if of_users else _ROW_GROUPS) * _VECTOR)) * _VECTOR

@@ -131,10 +131,10 @@ def test_what_was_written_is_noted_by_any_name_and_in_the_types_of_the_file(tmp_
     ("rows", "column", "groups"),
     [
         *((20_000, "i", [2048, 1568]), (300_000, "i", [4096, 992]), (0, "i", [])),
-        *((300_000, "user_id", [2048, 992]), (3_000_000, "user_id", [4096, 1728])),
+        *((300_000, "user_id", [2048, 992]), (6_000_000, "user_id", [4096, 3456])),
     ],
 )
-def test_there_are_no_more_than_a_hundred_row_groups_or_a_thousand_of_users(tmp_path, rows, column, groups):
+def test_there_are_no_more_than_a_hundred_row_groups_or_2500_of_users(tmp_path, rows, column, groups):
     """All but the last of a size; `row_group_size` is the least that it is."""
     shutil.copytree(DBT_PROJECT_DIR / "macros", tmp_path / "macros")
     (tmp_path / "external_root").mkdir()
@@ -156,7 +156,7 @@ def test_there_are_no_more_than_a_hundred_row_groups_or_a_thousand_of_users(tmp_
     ("rows", "of_users", "size"),
     [
         *((1, False, 10_240), (1_024_000, False, 10_240), (1_024_001, False, 12_288), (10_000_000, False, 100_352)),
-        *((1_024_001, True, 10_240), (10_240_001, True, 12_288), (100_000_000, True, 100_352)),
+        *((1_024_001, True, 10_240), (25_600_001, True, 12_288), (100_000_000, True, 40_960)),
     ],
 )
 def test_exported_marts_of_adopted_projects_are_laid_out_alike(rows, of_users, size):
