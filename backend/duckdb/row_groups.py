@@ -121,10 +121,15 @@ class RowGroups:
         rows = _field(1, _I64, _integer(sum(group.rows for group in groups)))
         footer = self._schema + rows + _field(1, _LIST, _list(_STRUCT, [group.entry for group in groups])) + b"\0"
         memory = os.memfd_create("row groups", os.MFD_CLOEXEC)
-        os.pwrite(memory, _MAGIC, 0)
-        os.pwrite(memory, pages, start)  # where they say themselves that they are; what is before takes no memory
-        os.pwrite(memory, footer + len(footer).to_bytes(_LENGTH_BYTES, "little") + _MAGIC, start + len(pages))
-        return InMemory(memory, len(pages) + len(footer))
+        file = InMemory(memory, len(pages) + len(footer))
+        try:
+            os.pwrite(memory, _MAGIC, 0)
+            os.pwrite(memory, pages, start)  # where they say themselves that they are; what is before takes no memory
+            os.pwrite(memory, footer + len(footer).to_bytes(_LENGTH_BYTES, "little") + _MAGIC, start + len(pages))
+        except OSError:
+            file.close()
+            raise
+        return file
 
 
 def _row_group(group: pq.RowGroupMetaData, user_column: str) -> _RowGroup:

@@ -38,7 +38,7 @@ class VerifiedFile(Protocol):
 
 
 class InMemory:
-    """A sealed copy, shared by all generations that have it. ``users`` belongs to the lock of VerifiedFiles."""
+    """A copy that nobody changes, shared by all generations that have it. ``users`` is the lock's of VerifiedFiles."""
 
     DIRECTORY = "/proc/self/fd/"
 
