@@ -1,6 +1,7 @@
 """The gateway: backends come and go behind it, and clients don't notice. See deploy/decisions/0009-gateway.md."""
 
 import json
+import re
 
 import httpx
 import pytest
@@ -14,6 +15,17 @@ from .stack import wait_for
 REPLACEMENTS = 3
 STOP_SECONDS = 75
 LIVE = "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health/live', timeout=9)"
+
+FORTY = """
+import sys, urllib.request
+def ask(path):
+    headers = {"Authorization": f"Bearer {sys.argv[2]}"}
+    return urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:8000{path}", headers=headers), timeout=30)
+for _ in range(40):
+    print(ask(sys.argv[1]).headers["X-Snapshot-Id"])
+print()
+print(ask("/metrics").read().decode())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +146,20 @@ def test_bodies_pass_as_they_are_also_where_they_fit_no_buffer(stack):
     assert packed.headers["Content-Encoding"] == "gzip"
     assert packed.num_bytes_downloaded == int(packed.headers["Content-Length"]) < len(plain.content)
     assert packed.content == plain.content
+
+
+def test_two_workers_answer_on_one_port_and_both_from_what_was_published_last(stack, monkeypatch):
+    """Which of them has a connection is the kernel's choice: of forty, both have some."""
+    monkeypatch.setitem(stack.environment, "API_WORKERS", "2")
+    stack.up("--no-deps", "--force-recreate", "backend")
+    with Load(stack) as load:
+        for generation in (2, 3):
+            published = publish(SnapshotStore(stack.parquet_host_dir), generation)
+            code, output = stack.exec("backend", "python", "-c", FORTY, GET, stack.token())
+            assert code == 0, output
+            snapshots, metrics = output.split("\n\n", 1)
+            assert set(snapshots.split()) == {published.id}
+            counted = re.findall(r'^analytics_dataset_requests_total{.*worker="(\d)"', metrics, re.MULTILINE)
+            assert set(counted) == {"0", "1"}
+            load.go_on()
+    assert load.failures == []

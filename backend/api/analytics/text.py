@@ -146,10 +146,12 @@ def _json(expression: str, sqltype: DuckDBPyType, depth: int) -> str:
             ]
             return f"CASE WHEN {expression} IS NOT NULL THEN '{{' || concat_ws(',', {', '.join(fields)}) || '}}' END"
         case "map":
-            key = f"CAST(to_json(CAST({variable}.key AS VARCHAR)) AS VARCHAR)"
+            # Not as `v0.key`, which would be a field of the column `v0`, if there is one.
+            key, value = (f"struct_extract({variable}, '{name}')" for name in ("key", "value"))
+            key = f"CAST(to_json(CAST({key} AS VARCHAR)) AS VARCHAR)"
             items = (
                 f"list_transform(map_entries({expression}), "
-                f"lambda {variable}: {key} || ':' || {nested(f'{variable}.value', inner['value'])})"
+                f"lambda {variable}: {key} || ':' || {nested(value, inner['value'])})"
             )
             return f"'{{' || array_to_string({items}, ',') || '}}'"
         case _:

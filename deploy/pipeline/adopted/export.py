@@ -103,7 +103,7 @@ class Export:
         values = ", ".join(_as(c.name, c.type, types[c.name]) for c in wanted)
         names = [name for name, _ in columns]
         scope = scope_column(names, relation.scope)
-        rows = _sorted(values, source, names, scope) if scope in names else f"SELECT {values} FROM {source}"  # noqa: S608
+        rows = _sorted(values, source, names, scope)
         options = layout(self.connection, source, of_users=scope in names)
         self.connection.execute(f"COPY ({rows}) TO ? ({options})", [str(target)])
         held = ", ".join(_as(c.name, c.type, types[c.name]) for c in parquet_columns(self.connection, target))
@@ -152,7 +152,9 @@ def layout(connection: duckdb.DuckDBPyConnection, source: str, *, of_users: bool
 
 
 def _sorted(values: str, source: str, names: Sequence[str], scope: str) -> str:
-    """SQL for the rows: a user's beside each other, in the model's order, so that row groups can be skipped."""
+    """SQL for the rows: a user's beside each other, so that row groups can be skipped; else in the model's order."""
+    if scope not in names:
+        return f"SELECT {values} FROM {source}"  # noqa: S608 - quoted
     position = quoted("position of " + "".join(names))  # a name that no column has
     return (
         f"SELECT {values} FROM (SELECT *, row_number() OVER () AS {position} FROM {source})"  # noqa: S608 - quoted
