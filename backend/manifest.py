@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,10 @@ class Manifest:
 
         A default ``scope`` or ``state`` is left out, for readers from before there was a choice.
         """
-        data = asdict(self)
-        data["marts"] = list(data["marts"].values())
+        data = dict(vars(self))
+        data["marts"] = [
+            {**vars(mart), "columns": [vars(column) for column in mart.columns]} for mart in self.marts.values()
+        ]
         for entry in (data, *data["marts"]):
             for name, default in (("scope", USER_COLUMN), ("state", {})):
                 if entry.get(name) == default:
@@ -118,14 +121,16 @@ class Manifest:
         data: dict[str, Any] = json.loads(rest + _END)
         marts = {}
         for entry in data["marts"]:
-            mart = Mart(**entry)
-            marts[mart.name] = replace(
-                mart,
-                columns=tuple(Column(**column) for column in entry["columns"]),
-                sources=tuple(mart.sources),
-                built_at=datetime.fromisoformat(entry["built_at"]),
-            )
+            entry["columns"] = tuple([_column(**column) for column in entry["columns"]])
+            entry["sources"] = tuple(entry.get("sources", ()))
+            entry["built_at"] = datetime.fromisoformat(entry["built_at"])
+            marts[entry["name"]] = Mart(**entry)
         return cls(**{**data, "marts": marts, "created_at": datetime.fromisoformat(data["created_at"])})
+
+
+@functools.lru_cache(maxsize=10_000)  # marts have many columns in common
+def _column(name: str, type: str, description: str = "") -> Column:  # noqa: A002 - what Column calls it
+    return Column(name, type, description)
 
 
 def _sha256(text: str) -> str:

@@ -12,7 +12,7 @@ from datetime import datetime
 import duckdb
 
 from backend.config import Settings
-from backend.datasets import Column, Dataset, numbered
+from backend.datasets import Dataset, numbered
 from backend.duckdb.engine import columns_of, connect, lock_down
 from backend.duckdb.row_groups import RowGroups
 from backend.duckdb.tables import Table
@@ -41,17 +41,19 @@ class Generation:
         with ExitStack() as closing:
             closing.callback(snapshot.close)
             self.marts = marts = snapshot.manifest.marts
+            closing.callback(files.release, self._files.values())
             if snapshot.immutable:
                 for mart in marts.values():
-                    self._files[mart.name] = files.take(snapshot.file(mart.name), mart.sha256, mart.bytes)
-                    closing.callback(files.release, self._files[mart.name])
+                    self._files[mart.name] = files.take(snapshot, mart)
             self._connection = connect(settings)
             closing.callback(self._connection.close)
+            self._on_disk = [file for file in self._files.values() if not isinstance(file, InMemory)]
             if snapshot.immutable:
-                lock_down(self._connection, paths=[file.path for file in self._files.values()])
+                lock_down(
+                    self._connection, paths=[file.path for file in self._on_disk], directories=[InMemory.DIRECTORY]
+                )
             else:
                 lock_down(self._connection, directories=[str(snapshot.path)])
-            self._on_disk = [file for file in self._files.values() if not isinstance(file, InMemory)]
             self._row_groups: dict[str, RowGroups] = {}
             self.datasets = {name: self._dataset(marts[name]) for name in sorted(marts)}
             self._naming = threading.Lock()
@@ -113,12 +115,26 @@ class Generation:
         self._closing.close()
 
     def _dataset(self, mart: Mart) -> Dataset:
-        relation = parquet_file(self._path(mart))
-        columns, row_groups = self._described(mart, relation)
+        """What the file says of itself, asked once for each that is in memory: a switch costs what has changed."""
+        file = self._files.get(mart.name)
+        if isinstance(file, InMemory) and file.described and file.described[0] == mart:
+            _, dataset, row_groups = file.described
+        else:
+            dataset, row_groups = self._described(mart, file)
+        if isinstance(file, InMemory):
+            file.described = (mart, dataset, row_groups)
         if row_groups is not None:
             self._row_groups[mart.name] = row_groups
+        return dataset
+
+    def _described(self, mart: Mart, file: VerifiedFile | None) -> tuple[Dataset, RowGroups | None]:
+        relation = parquet_file(self._path(mart))
+        columns = columns_of(self._connection, relation, mart, self._snapshot.file(mart.name))
+        row_groups = None
+        if file is not None and mart.user_column and mart.rows > _LARGE:
+            row_groups = RowGroups.read(file.path, mart.user_column)
         relation, position = numbered(relation, columns, "file_row_number")
-        return Dataset(
+        dataset = Dataset(
             id=mart.name,
             name=mart.label,
             description=mart.description.strip(),
@@ -128,19 +144,7 @@ class Generation:
             rows=mart.rows,
             scope=mart.scope,
         )
-
-    def _described(self, mart: Mart, relation: str) -> tuple[tuple[Column, ...], RowGroups | None]:
-        """What the file says of itself, asked once for each that is in memory: a switch costs what has changed."""
-        file = self._files.get(mart.name)
-        if isinstance(file, InMemory) and file.described and file.described[0] == mart:
-            return file.described[1:]
-        columns = columns_of(self._connection, relation, mart, self._snapshot.file(mart.name))
-        row_groups = None
-        if file is not None and mart.user_column and mart.rows > _LARGE:
-            row_groups = RowGroups.read(file.path, mart.user_column)
-        if isinstance(file, InMemory):
-            file.described = (mart, columns, row_groups)
-        return columns, row_groups
+        return dataset, row_groups
 
     def _path(self, mart: Mart) -> str:
         return self._files[mart.name].path if self.immutable else str(self._snapshot.file(mart.name))

@@ -285,7 +285,7 @@ class Tables:
                 _detach(instance, mart.sha256)
             log.warning("mart_not_in_memory", mart=mart.name, error=str(error))  # by now nothing is left of it
         finally:
-            self._files.release(file)
+            self._files.release([file])
 
     def _keep(self, mart: Mart, form: str, room: int) -> None:
         """Keep the rows of the mart's table in that form, if there is so much room."""

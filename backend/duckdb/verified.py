@@ -11,15 +11,17 @@ import fcntl
 import hashlib
 import os
 import threading
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from backend.checksum import file_sha256
-from backend.datasets import Column
+from backend.datasets import Dataset
 from backend.errors import SnapshotCorrupt
 from backend.manifest import Mart
+from backend.snapshots import Snapshot
 
 if TYPE_CHECKING:
     from backend.duckdb.row_groups import RowGroups
@@ -38,16 +40,20 @@ class VerifiedFile(Protocol):
 
 
 class InMemory:
-    """A copy that nobody changes, shared by all generations that have it. ``users`` is the lock's of VerifiedFiles."""
+    """A copy that nobody changes, shared by all generations that have it, of a whole file if it has a ``sha256``.
+
+    ``users`` is the lock's of VerifiedFiles.
+    """
 
     DIRECTORY = "/proc/self/fd/"
 
-    def __init__(self, descriptor: int, size: int) -> None:
+    def __init__(self, descriptor: int, size: int, sha256: str = "") -> None:
         self.path = f"{self.DIRECTORY}{descriptor}"
         self.size = size
+        self.sha256 = sha256
         self.users = 0
         # As a mart of whichever snapshot has it.
-        self.described: tuple[Mart, tuple[Column, ...], RowGroups | None] | None = None
+        self.described: tuple[Mart, Dataset, RowGroups | None] | None = None
         self._descriptor = descriptor
 
     def unchanged(self) -> bool:
@@ -86,23 +92,25 @@ class VerifiedFiles:
         self._budget = budget
         self._lock = threading.Lock()
         self._in_memory: dict[str, InMemory] = {}
+        self._resident_bytes = 0
 
     @property
     def resident_bytes(self) -> int:
         """How much is in memory."""
-        with self._lock:
-            return self._resident_bytes()
+        return self._resident_bytes
 
-    def take(self, path: Path, sha256: str, size: int) -> VerifiedFile:
-        """The file's verified bytes, to be given back with ``release``. Called by one thread at a time.
+    def take(self, snapshot: Snapshot, mart: Mart) -> VerifiedFile:
+        """The verified bytes of its file, to be given back with ``release``. Called by one thread at a time.
 
         Raises SnapshotCorrupt when they are not those that were published, or can't be read.
         """
+        sha256, size = mart.sha256, mart.bytes
         with self._lock:
             if known := self._in_memory.get(sha256):
                 known.users += 1
                 return known
-            resident = self._resident_bytes() + size <= self._budget
+            resident = self._resident_bytes + size <= self._budget
+        path = snapshot.file(mart.name)
         try:
             if not resident:
                 return _checked(path, sha256)
@@ -112,6 +120,7 @@ class VerifiedFiles:
         with self._lock:
             copy.users = 1
             self._in_memory[sha256] = copy
+            self._resident_bytes += size
         return copy
 
     def in_memory(self) -> AbstractSet[str]:
@@ -126,19 +135,18 @@ class VerifiedFiles:
                 known.users += 1
             return known
 
-    def release(self, file: VerifiedFile) -> None:
-        """Give a file back; the last one to do so frees its memory."""
-        if not isinstance(file, InMemory):
-            return
-        with self._lock:
-            file.users -= 1
-            if file.users:
-                return
-            self._in_memory = {sha256: kept for sha256, kept in self._in_memory.items() if kept is not file}
-        file.close()
-
-    def _resident_bytes(self) -> int:
-        return sum(file.size for file in self._in_memory.values())
+    def release(self, files: Iterable[VerifiedFile]) -> None:
+        """Give files back; the last one to do so frees their memory."""
+        for file in files:
+            if not isinstance(file, InMemory):
+                continue
+            with self._lock:
+                file.users -= 1
+                if file.users:
+                    continue
+                del self._in_memory[file.sha256]
+                self._resident_bytes -= file.size
+            file.close()
 
 
 def _copied(path: Path, sha256: str, size: int) -> InMemory:
@@ -156,7 +164,7 @@ def _copied(path: Path, sha256: str, size: int) -> InMemory:
             raise _not_as_published(path, sha256)
         fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
         closing.pop_all()
-    return InMemory(memory, size)
+    return InMemory(memory, size, sha256)
 
 
 def _checked(path: Path, sha256: str) -> OnDisk:

@@ -175,7 +175,7 @@ _RETRY_SECONDS = 300
 @sensor(
     job=ALL_MARTS,
     name="first_build",
-    minimum_interval_seconds=5,
+    minimum_interval_seconds=15,
     default_status=DefaultSensorStatus.RUNNING,
     description="Starts a full build while there is nothing to serve; a failed one is tried again every 5 minutes.",
 )

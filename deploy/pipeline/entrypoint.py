@@ -24,7 +24,7 @@ from deploy.pipeline.orphans import fail_orphaned_runs
 
 WORKSPACE = str(filepaths.REPO_ROOT / "deploy" / "pipeline" / "workspace.yaml")
 COMMANDS = {
-    "daemon": ["dagster-daemon", "run", "-w", WORKSPACE],
+    "daemon": [sys.executable, "-m", "deploy.pipeline.daemon", "run", "-w", WORKSPACE],
     "webserver": ["dagster-webserver", "-h", "0.0.0.0", "-p", "3000", "-w", WORKSPACE],  # noqa: S104 - a container
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
-import multiprocessing
 import os
 import signal
 import threading
@@ -19,15 +18,12 @@ import httpx
 from backend import auth
 from tests.chaos.marts import digest
 from tests.e2e.stack import wait_for
+from tests.forked import PROCESSES
 
 SECRET = "a-secret-of-adequate-length-for-the-fault-matrix"
 LIMIT = 1_000_000  # rows of one answer: all marts in one request, so from one snapshot
 SETTINGS = {"API_MAX_LIMIT": str(LIMIT), "API_SCRUB_SECONDS": "0.2"}
 START_SECONDS = 60
-
-# Processes are forked off one that has imported everything and opened nothing: a cold start in a tenth of the time.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["backend.app", "uvicorn", "tests.chaos.matrix"])
 
 
 class Wrong(AssertionError):

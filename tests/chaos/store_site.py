@@ -15,7 +15,8 @@ from backend.snapshots import SnapshotStore
 from tests.chaos import builder, marts
 from tests.chaos.builder import Plan, Result
 from tests.chaos.faults import Ended
-from tests.chaos.served import PROCESSES, Backend, State
+from tests.chaos.served import Backend, State
+from tests.forked import PROCESSES
 
 BUILDER_SECONDS = 60
 TMPFS_BYTES = 4_000_000

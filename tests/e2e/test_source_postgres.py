@@ -103,10 +103,8 @@ def running_traffic(source, *, rate=500.0, writers=1):
     assert failures == []
 
 
-def test_default_seed_takes_less_than_twenty_seconds_and_holds_what_was_generated(empty):
-    started = time.monotonic()
+def test_the_default_seed_holds_what_was_generated(empty):
     seeded = load.seed_postgres(empty, generate)
-    assert time.monotonic() - started < 20
     assert seeded.fresh
     expected = generate()
     assert seeded.rows == {name: table.num_rows for name, table in expected.items()}

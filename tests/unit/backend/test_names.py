@@ -139,7 +139,7 @@ def no_minus_zero(column):
     return "-0.0" not in str(column.to_pylist())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     dataset=datasets,
     named=st.lists(names, min_size=1, max_size=3, unique=True),

@@ -449,7 +449,7 @@ def test_a_table_that_is_not_the_mart_is_none(api, monkeypatch, caplog):
     borrow = VerifiedFiles.borrow
 
     def another(files, sha256):
-        files.release(borrow(files, sha256))
+        files.release([borrow(files, sha256)])
         return borrow(files, min(files.in_memory()))
 
     monkeypatch.setattr(VerifiedFiles, "borrow", another)

@@ -2,11 +2,13 @@
 
 import os
 import subprocess
-import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from backend.filepaths import DBT_PROJECT_DIR
+
+from . import zygote
 
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
 
@@ -20,10 +22,10 @@ def run_dbt(*arguments: str, project: Path, **variables: str | Path) -> subproce
         "DBT_USE_COLORS": "false",
         **{name: str(value) for name, value in variables.items()},
     }
-    command = [sys.executable, "-m", "dbt.cli.main", *arguments]
-    return subprocess.run(
-        command, env=environment, cwd=project, capture_output=True, text=True, check=False, timeout=300
-    )
+    with tempfile.TemporaryDirectory() as output:
+        code = zygote.run(arguments, environment=environment, directory=project, output=output)
+        stdout, stderr = (Path(output, name).read_text(encoding="utf-8") for name in ("stdout", "stderr"))
+    return subprocess.CompletedProcess(["dbt", *arguments], code, stdout, stderr)
 
 
 @dataclass(frozen=True)

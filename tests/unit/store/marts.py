@@ -1,5 +1,6 @@
 """Small marts for the store's tests: every mart of one build carries the same generation number."""
 
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -13,8 +14,13 @@ SPECS = tuple(MartSpec(name, name, f"One row per {name}.", COLUMNS) for name in 
 ROWS = 50
 
 
+@cache
+def _instance() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect()  # which takes longer than all that is asked of it
+
+
 def write_mart(directory: Path, name: str, generation: int) -> None:
-    with duckdb.connect() as connection:
+    with _instance().cursor() as connection:
         connection.execute(
             f"COPY (SELECT range::INTEGER AS user_id, {generation}::BIGINT AS generation, 'x' AS note "
             f"FROM range({ROWS})) TO '{directory / name}.parquet' (FORMAT parquet)"
@@ -45,7 +51,7 @@ def served_file(store: SnapshotStore, name: str) -> Path:
 def generations(snapshot: Snapshot) -> dict[str, int]:
     """The generation of each mart, read in full; fails when a file holds more than one."""
     found = {}
-    with duckdb.connect() as connection:
+    with _instance().cursor() as connection:
         for name in snapshot.manifest.marts:
             rows = connection.execute(
                 "SELECT min(generation), max(generation), count(*) FROM read_parquet(?)", [str(snapshot.file(name))]

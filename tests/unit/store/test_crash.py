@@ -2,12 +2,11 @@
 
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 
 from backend.snapshots import SnapshotStore
+from tests.forked import PROCESSES
 
 from .marts import NAMES, generations, publish
 
@@ -15,49 +14,48 @@ from .marts import NAMES, generations, publish
 # n-th of these calls; one run without a limit counts how many there are.
 CALLS = ("mkdir", "rename", "replace", "link", "symlink", "unlink", "rmdir", "fsync", "ftruncate", "pwrite", "chmod")
 
-PUBLISHER = f"""
-import os, signal, sys
-from backend.snapshots import SnapshotStore
-from tests.unit.store.marts import publish
 
-root, limit, only, state = sys.argv[1], int(sys.argv[2]), tuple(sys.argv[3].split(",")), sys.argv[4] or None
-calls = 0
+def publisher(root, limit, only, state, said):
+    calls = 0
 
-def counted(real):
-    def call(*args, **kwargs):
-        global calls
-        calls += 1
-        if calls == limit:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*args, **kwargs)
-    return call
+    def counted(real):
+        def call(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == limit:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **kwargs)
 
-for name in {CALLS!r}:
-    setattr(os, name, counted(getattr(os, name)))
-store = SnapshotStore(__import__("pathlib").Path(root))
-publish(store, 2, only=only, state=state)
-store.retain(keep=1, minutes=0)
-print(calls)
-"""
+        return call
+
+    for name in CALLS:
+        setattr(os, name, counted(getattr(os, name)))
+    store = SnapshotStore(root)
+    publish(store, 2, only=only, state=state)
+    store.retain(keep=1, minutes=0)
+    said.send(calls)
 
 
 def run_publisher(root, limit, only, state):
-    return subprocess.run(
-        [sys.executable, "-c", PUBLISHER, str(root), str(limit), ",".join(only), state],
-        check=False, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()},
-    )  # fmt: skip
+    """Exit code, and how many calls there were: None of one that was killed."""
+    ours, theirs = PROCESSES.Pipe(duplex=False)
+    process = PROCESSES.Process(target=publisher, args=(root, limit, only, state, theirs))
+    process.start()
+    theirs.close()
+    process.join()
+    with ours:
+        return process.exitcode, ours.recv() if process.exitcode == 0 else None
 
 
 @pytest.mark.parametrize(
-    ("only", "state"), [(NAMES, ""), (("fct_two",), ""), (NAMES, "new")], ids=["full", "partial", "with a state"]
+    ("only", "state"), [(NAMES, None), (("fct_two",), None), (NAMES, "new")], ids=["full", "partial", "with a state"]
 )
 def test_a_publisher_killed_at_any_step_leaves_the_old_or_the_new_snapshot(tmp_path, only, state):
     rehearsal = tmp_path / "rehearsal"
     publish(SnapshotStore(rehearsal), 0)
     publish(SnapshotStore(rehearsal), 1)
-    finished = run_publisher(rehearsal, 0, only, state)
-    assert finished.returncode == 0, finished.stderr
-    steps = int(finished.stdout)
+    code, steps = run_publisher(rehearsal, 0, only, state)
+    assert code == 0
     assert steps > 15
 
     old = dict.fromkeys(NAMES, 1)
@@ -67,8 +65,7 @@ def test_a_publisher_killed_at_any_step_leaves_the_old_or_the_new_snapshot(tmp_p
         store = SnapshotStore(tmp_path / f"step-{step}")
         publish(store, 0)
         before = publish(store, 1, state="old" if state else None).id
-        killed = run_publisher(store.root, step, only, state)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert run_publisher(store.root, step, only, state) == (-signal.SIGKILL, None)
         with store.open() as snapshot:
             snapshot.verify()
             found = generations(snapshot)
