@@ -25,8 +25,8 @@ from backend.filepaths import REPO_ROOT
 CHECKOUT = hashlib.sha256(str(REPO_ROOT).encode()).hexdigest()[:12]
 """Part of the name of all that tests of this checkout make in the engine: another one's is its own business."""
 SCALE = "0.25"
-START_SECONDS = 300  # from nothing to the first answer, images built, on a machine that others use as well
-RUN_SECONDS = 400
+START_SECONDS = 600  # from nothing to the first answer, images built, on a machine that others use as well
+RUN_SECONDS = 900
 LOCATION = "deploy.pipeline.definitions"
 STORE = "/opt/dagster/dagster_home/data/parquet"  # in Dagster's containers
 SECRETS = ("postgres_password", "source_owner_password", "source_reader_password", "dagster_db_password", "jwt_secret")
@@ -105,6 +105,7 @@ class Stack:
             "SECRETS_HOST_DIR": str(self.secrets),
             "PARQUET_HOST_DIR": str(self.parquet_host_dir),
             "SOURCE_SCALE": SCALE,
+            "TRAFFIC_RATE": "5",
             **self.settings,
         }
 
@@ -284,7 +285,10 @@ class Stack:
             status = self.status(run_id)
             return status if status in ("SUCCESS", "FAILURE", "CANCELED") else None
 
-        return wait_for(ended, f"run {run_id} ends", seconds=RUN_SECONDS, details=lambda: self.logs("dagster-daemon"))
+        # Not more often: what it takes to answer, the run goes without.
+        return wait_for(
+            ended, f"run {run_id} ends", seconds=RUN_SECONDS, every=1, details=lambda: self.logs("dagster-daemon")
+        )
 
     def build(self, *assets):
         """Run a build that must succeed, until the API answers from what it published; id of its run."""

@@ -34,7 +34,7 @@ def last_refresh(stack):
 
 def test_the_old_file_answers_before_the_first_build_parquet_after_it_and_the_file_stays_usable(old, new):
     expected = answers(old)
-    wait_for(lambda: old.unfinished_runs() == 0, "the run of phase 0 has ended", seconds=RUN_SECONDS)
+    wait_for(lambda: old.unfinished_runs() == 0, "the run of phase 0 has ended", seconds=RUN_SECONDS, every=1)
 
     # The backend of phase 1, while no build of phase 1 has run: it answers from the old file.
     old.run("stop", "dagster-daemon", "dagster-webserver")
@@ -46,7 +46,7 @@ def test_the_old_file_answers_before_the_first_build_parquet_after_it_and_the_fi
     # The daemon of phase 1 finds no snapshot and builds; the same backend goes over to Parquet by itself.
     new.up("dagster-daemon", "dagster-webserver")
     wait_for(new.snapshot, "the API serves a snapshot", seconds=RUN_SECONDS, details=lambda: new.logs("dagster-daemon"))
-    wait_for(lambda: new.unfinished_runs() == 0, "the run has refreshed the file", seconds=RUN_SECONDS)
+    wait_for(lambda: new.unfinished_runs() == 0, "the run has refreshed the file", seconds=RUN_SECONDS, every=1)
     assert answers(new) == expected
     refreshed = last_refresh(new)
     assert refreshed > before

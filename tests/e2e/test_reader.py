@@ -10,6 +10,7 @@ from .reader.meanwhile import readers_of
 from .stack import wait_for
 
 READS = 1_000
+PACE_SECONDS = 0.3  # between two reads of a client: whoever answers goes before whoever builds, and both are to get on
 PATIENCE_SECONDS = 900  # a guard; on two idle cores a third of it is enough
 pytestmark = pytest.mark.timeout(2 * PATIENCE_SECONDS)
 
@@ -33,7 +34,7 @@ def assert_kept(findings, operations):
 def test_every_answer_is_whole_and_of_one_tested_snapshot_while_builds_publish(stack):
     """Full and partial builds, and one that its tests refuse, under traffic; phase 1 has fewer of them."""
     publishes = 3 if stack.phase == 2 else 1
-    with readers_of(stack) as (readers, operations):
+    with readers_of(stack, pace=PACE_SECONDS) as (readers, operations):
         findings = readers.findings
         deadline = time.monotonic() + PATIENCE_SECONDS
         operations.build()
@@ -50,7 +51,7 @@ def test_every_answer_is_whole_and_of_one_tested_snapshot_while_builds_publish(s
 def test_a_rollback_under_load_is_seen_at_once_and_no_read_fails(stack):
     if stack.phase == 1:
         pytest.skip("phase 1 also rewrites the phase-0 file: tests/e2e/test_phase1.py")
-    with readers_of(stack) as (readers, operations):
+    with readers_of(stack, pace=PACE_SECONDS) as (readers, operations):
         build = operations.build()
         rollbacks = [rollback for _ in range(3) for rollback in operations.back_and_forth()]
     findings = readers.findings

@@ -6,7 +6,7 @@ from dataclasses import replace
 from tests.e2e.reader.clients import Readers
 from tests.e2e.reader.meanwhile import target, traffic
 from tests.e2e.reader.queries import ALL_ROWS, BATCHES, SINGLE, WALKS, Read
-from tests.e2e.stack import wait_for
+from tests.e2e.stack import RUN_SECONDS, wait_for
 
 CLIENTS, PACE_SECONDS = 14, 0.2  # 50 requests a second and more, wherever an answer takes less than 80 milliseconds
 SCALE = "0.1"  # of the source: what is measured here is the way, not the amount
@@ -50,5 +50,5 @@ def assert_kept(readers):
 def settled(stack):
     """Nothing builds by itself any more: in phase 0 a build locks the API out."""
     stack.stop_schedule()
-    wait_for(lambda: stack.unfinished_runs() == 0, "the first run has ended", seconds=400)
+    wait_for(lambda: stack.unfinished_runs() == 0, "the first run has ended", seconds=RUN_SECONDS, every=1)
     return stack
