@@ -330,6 +330,19 @@ def test_a_rollback_of_the_data_needs_no_build(stack):
     wait_for(lambda: stack.snapshot() == earlier, "the API answers from the earlier snapshot", seconds=30)
 
 
+def test_the_daemon_has_one_code_server_which_it_has_from_its_start(stack):
+    """Dagster by itself would have started another each minute, and have two until the one before ends."""
+
+    def ages(program):
+        found = stack.container("dagster-daemon").top(ps_args="-eo pid,etimes,args")
+        age = found["Titles"].index("ELAPSED")
+        return [int(row[age]) for row in found["Processes"] if program in row[-1]]
+
+    wait_for(lambda: ages(" deploy.pipeline.daemon ")[0] > 150, "more than two minutes have passed", seconds=200)
+    (daemon,), (server,) = ages(" deploy.pipeline.daemon "), ages(" dagster api grpc ")
+    assert server > daemon - 60
+
+
 def test_a_killed_daemon_leaves_what_is_served_and_recovers(stack):
     before = stack.snapshot()
     run_id = stack.launch()
@@ -368,16 +381,3 @@ def test_answers_go_on_while_builds_publish(stack):
             reader.join()
     assert problems == []
     assert len(seen) >= 2
-
-
-def test_the_daemon_has_one_code_server_which_it_has_from_its_start(stack):
-    """Dagster by itself would have started another each minute, and have two until the one before ends."""
-
-    def ages(program):
-        found = stack.container("dagster-daemon").top(ps_args="-eo pid,etimes,args")
-        age = found["Titles"].index("ELAPSED")
-        return [int(row[age]) for row in found["Processes"] if program in row[-1]]
-
-    wait_for(lambda: ages(" deploy.pipeline.daemon ")[0] > 150, "more than two minutes have passed", seconds=200)
-    (daemon,), (server,) = ages(" deploy.pipeline.daemon "), ages(" dagster api grpc ")
-    assert server > daemon - 60
