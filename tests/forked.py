@@ -3,4 +3,6 @@
 import multiprocessing
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["backend.app", "uvicorn", "tests.chaos.matrix"])
+PROCESSES.set_forkserver_preload(
+    ["backend.app", "uvicorn", "tests.chaos.matrix", "tests.unit.dbt.runner", "dbt.cli.main", "dbt.adapters.duckdb"]
+)

@@ -117,12 +117,12 @@ class Generation:
     def _dataset(self, mart: Mart) -> Dataset:
         """What the file says of itself, asked once for each that is in memory: a switch costs what has changed."""
         file = self._files.get(mart.name)
-        if isinstance(file, InMemory) and file.described and file.described[0] == mart:
-            _, dataset, row_groups = file.described
-        else:
-            dataset, row_groups = self._described(mart, file)
-        if isinstance(file, InMemory):
-            file.described = (mart, dataset, row_groups)
+        known = file.described if isinstance(file, InMemory) else None
+        if known is None or known[0] != mart:
+            known = (mart, *self._described(mart, file))
+            if isinstance(file, InMemory):
+                file.described = known
+        _, dataset, row_groups = known
         if row_groups is not None:
             self._row_groups[mart.name] = row_groups
         return dataset

@@ -105,7 +105,7 @@ class Stack:
             "SECRETS_HOST_DIR": str(self.secrets),
             "PARQUET_HOST_DIR": str(self.parquet_host_dir),
             "SOURCE_SCALE": SCALE,
-            "TRAFFIC_RATE": "5",
+            "TRAFFIC_RATE": "5",  # enough to change every build, and little for PostgreSQL to do
             **self.settings,
         }
 

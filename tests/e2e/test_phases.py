@@ -94,6 +94,7 @@ def build_watched(stack):
 
 
 def test_a_run_launched_over_graphql_runs_in_the_daemon_and_the_api_serves_what_it_built(stack, site, open_tab):
+    """And so does a page that was open before."""
     page = open_tab(site)
     sign_in(page, site)
     shown = page.locator("#refreshed").get_attribute("datetime")

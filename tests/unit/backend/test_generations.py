@@ -220,9 +220,13 @@ def test_the_instance_reads_its_snapshot_and_nothing_else(store, database, tmp_p
     (tmp_path / "other.csv").write_text("a\n1\n")
     secret = f"SELECT * FROM read_csv('{tmp_path}/other.csv')"
     here = "python variable"  # noqa: F841 - what a replacement scan would find
+    opened = os.open(tmp_path / "other.csv", os.O_RDONLY)
     for statement in (
         secret,
         "SELECT * FROM read_text('/etc/passwd')",
+        # Its copies are among the descriptors of the process, in which there are other files, too.
+        f"SELECT * FROM read_text('/proc/self/fd/{opened}')",
+        "SELECT * FROM read_text('/proc/self/fd/../environ')",
         f"ATTACH '{tmp_path}/new.duckdb'",
         f"COPY (SELECT 1) TO '{tmp_path}/out.csv'",
         "SET enable_external_access = true",
@@ -233,6 +237,7 @@ def test_the_instance_reads_its_snapshot_and_nothing_else(store, database, tmp_p
     ):
         with database.connection() as connection, pytest.raises(duckdb.Error):
             connection.execute(statement)
+    os.close(opened)
     assert sorted(os.listdir(tmp_path)) == ["other.csv", "parquet"]
 
 

@@ -2,13 +2,14 @@
 
 import os
 import subprocess
+import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from backend.filepaths import DBT_PROJECT_DIR
-
-from . import zygote
+from tests.forked import PROCESSES
 
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
 
@@ -23,9 +24,24 @@ def run_dbt(*arguments: str, project: Path, **variables: str | Path) -> subproce
         **{name: str(value) for name, value in variables.items()},
     }
     with tempfile.TemporaryDirectory() as output:
-        code = zygote.run(arguments, environment=environment, directory=project, output=output)
-        stdout, stderr = (Path(output, name).read_text(encoding="utf-8") for name in ("stdout", "stderr"))
-    return subprocess.CompletedProcess(["dbt", *arguments], code, stdout, stderr)
+        printed = [Path(output, name) for name in ("stdout", "stderr")]
+        process = PROCESSES.Process(target=_dbt, args=(arguments, environment, project, printed))
+        process.start()
+        process.join()
+        return subprocess.CompletedProcess(arguments, process.exitcode, *(file.read_text() for file in printed))
+
+
+def _dbt(arguments: Sequence[str], environment: Mapping[str, str], directory: Path, printed: Sequence[Path]) -> None:
+    """dbt with these arguments, in a process that was forked for it: importing dbt takes longer than most runs."""
+    from dbt.cli.main import cli  # noqa: PLC0415 - imported beforehand
+
+    for descriptor, file in enumerate(printed, 1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), descriptor)
+    os.chdir(directory)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["dbt", *arguments]
+    cli()
 
 
 @dataclass(frozen=True)
