@@ -144,7 +144,7 @@ check:  ## Format, lint, types, unit tests, Compose and Dockerfile linters
 	@$(MAKE) --no-print-directory unit
 
 unit:  ## Tests without containers
-	@$(PY) -m pytest -n 2 --durations 15 tests/unit tests/compose tests/chaos/test_store.py
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25 tests/chaos/test_store.py tests/unit tests/compose
 
 e2e:  ## Tests in a browser, and against real containers
 	@deploy/setup.sh

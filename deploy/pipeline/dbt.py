@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +14,8 @@ from typing import Any
 
 from backend import filepaths
 from backend.errors import BuildFailed
+from deploy.pipeline import forks
+from deploy.pipeline.forks import Task
 
 _FAILED = ("error", "fail", "runtime error")
 
@@ -39,14 +39,13 @@ class NodeResult:
 class Dbt:
     """dbt against the project in ``dbt/``, with artefacts in ``target`` and the variables in ``env`` added.
 
-    What it prints goes to the file descriptor ``stdout``; None is our own. ``keep_open`` are descriptors for it to
-    inherit.
+    What it prints goes to the file descriptor ``stdout``. ``keep_open`` are descriptors for it to inherit.
     """
 
     target: Path
     env: Mapping[str, str]
     keep_open: Sequence[int] = ()
-    stdout: int | None = None
+    stdout: int = 1
 
     @property
     def manifest(self) -> Path:
@@ -90,18 +89,13 @@ class Dbt:
     def _run(self, *args: str) -> int:
         self.target.mkdir(parents=True, exist_ok=True)
         self._log.unlink(missing_ok=True)
+        function, arguments = self._task(*args, *self._places)
+        task = Task(function, arguments, self._environment, str(self._directory), title=f"dbt {args[0]}")
         # The build's lock stays held as long as dbt lives, even when its parent is killed.
-        return subprocess.run(
-            self._command(*args, *self._places),
-            env=self._environment,
-            cwd=self._directory,
-            stdout=self.stdout,
-            pass_fds=tuple(self.keep_open),
-            check=False,
-        ).returncode
+        return forks.run(task, stdout=self.stdout, stderr=2, keep_open=self.keep_open)
 
-    def _command(self, *args: str) -> list[str]:
-        return [sys.executable, "-m", "dbt.cli.main", *args]
+    def _task(self, *args: str) -> tuple[str, list[str]]:
+        return "dbt.cli.main:cli", list(args)
 
     @property
     def _places(self) -> list[str]:
@@ -123,9 +117,9 @@ class Dbt:
         return self._project
 
     @property
-    def _directory(self) -> Path | None:
-        """Where dbt runs; None is where we do."""
-        return None
+    def _directory(self) -> Path:
+        """Where dbt runs: where we do."""
+        return Path.cwd()
 
     @property
     def _log(self) -> Path:

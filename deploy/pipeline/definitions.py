@@ -44,6 +44,7 @@ from backend.snapshots import SnapshotStore
 from deploy.pipeline.adopted.kept import kept
 from deploy.pipeline.adopted.project import parsed_project
 from deploy.pipeline.build import run_build
+from deploy.pipeline.connections import keep_connections
 from deploy.pipeline.dbt import NodeResult
 from deploy.pipeline.orphans import ORPHANED
 from deploy.pipeline.outcome import Outcome
@@ -78,6 +79,7 @@ OTHERS = {
 @dbt_assets(manifest=PROJECT.manifest, dagster_dbt_translator=TRANSLATOR, name="marts")
 def marts(context: AssetExecutionContext) -> Iterator[AssetCheckResult | MaterializeResult[Any]]:
     """Build the selected marts, and what must change with them, and publish one whole snapshot."""
+    keep_connections(context.instance)
     outcome = Outcome()
     failure: BundleError | None = None
     context.log.info(f"Building in {socket.gethostname()}")

@@ -11,16 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dagster import DagsterInstance
-
 from backend import filepaths
 from backend.errors import BundleError
-from deploy.pipeline.adopted.build import announce
-from deploy.pipeline.adopted.kept import keep
-from deploy.pipeline.adopted.project import parsed_project
-from deploy.pipeline.adopted.variables import provide_variables
+from deploy.pipeline import forks
 from deploy.pipeline.dbt import provide_password
-from deploy.pipeline.orphans import fail_orphaned_runs
 
 WORKSPACE = str(filepaths.REPO_ROOT / "deploy" / "pipeline" / "workspace.yaml")
 COMMANDS = {
@@ -30,21 +24,25 @@ COMMANDS = {
 
 
 def main(service: str) -> None:
-    """Read the secrets, settle what an earlier daemon left, and become the service."""
+    """Read the secrets, and become the service."""
     os.environ["DAGSTER_PG_PASSWORD"] = filepaths.read_secret("dagster_db_password")
     if adopted := filepaths.adopted_project_dir():
         os.environ["DBT_TARGET_PATH"] = _parsed(adopted, service)
     elif service == "daemon":
         provide_password()
-    if service == "daemon":
-        with DagsterInstance.get() as instance:
-            fail_orphaned_runs(instance)
     command = COMMANDS[service]
+    forks.stop()
     os.execvp(command[0], command)  # noqa: S606 - the process becomes the service
 
 
 def _parsed(project: Path, service: str) -> str:
     """Parse a project of one's own, of which the image has nothing; the directory with what Dagster loads."""
+    # The example needs none of these, and Dagster imports them again.
+    from deploy.pipeline.adopted.build import announce  # noqa: PLC0415
+    from deploy.pipeline.adopted.kept import keep  # noqa: PLC0415
+    from deploy.pipeline.adopted.project import parsed_project  # noqa: PLC0415
+    from deploy.pipeline.adopted.variables import provide_variables  # noqa: PLC0415
+
     provide_variables()
     directory = Path(tempfile.mkdtemp(prefix="dbt-parsed-"))
     with parsed_project(project) as parsed:

@@ -34,7 +34,7 @@ class DbtProject:
             ) from error
 
     @classmethod
-    def parse(cls, stdout: int | None = None) -> DbtProject:
+    def parse(cls, stdout: int = 1) -> DbtProject:
         """The project as it is now; dbt's output goes to ``stdout``. Raises BuildFailed with dbt's own words."""
         with artefacts() as target:
             dbt = Dbt(target, {}, stdout=stdout)

@@ -17,8 +17,7 @@ from pathlib import Path
 
 import typer
 
-from backend.filepaths import REPO_ROOT
-from deploy.pipeline.dbt import Dbt, check
+from backend.filepaths import DBT_PROJECT_DIR, REPO_ROOT
 from tests.bench import load, usage
 from tests.bench.asking import TIMEOUT_SECONDS, Request
 from tests.bench.generated import Generated
@@ -51,7 +50,7 @@ def costs(site: Site, *, rounds: int) -> Iterator[Point]:
 
     Also cold starts of the API on what these builds publish.
     """
-    _dbt(site, site.root / "parsed").parse()
+    _dbt(site, site.root / "parsed", "parse")
     for turn in range(rounds):
         for parsed in ("parsed before", "parsed anew"):
             builds = [("dbt build", _build_by_dbt), ("pipeline", _build_by_pipeline)]
@@ -145,25 +144,36 @@ def _build_by_dbt(site: Site, target: Path) -> None:
     shutil.rmtree(site.root / "bare", ignore_errors=True)
     (site.root / "bare").mkdir()
     Path(site.environment["DUCKDB_PATH"]).unlink(missing_ok=True)
-    check(_dbt(site, target).build(None), {})
+    _dbt(site, target, "build")
 
 
-def _dbt(site: Site, target: Path) -> Dbt:
-    """As the pipeline calls it, writing to a directory where nobody looks at what it wrote.
+def _dbt(site: Site, target: Path, command: str) -> None:
+    """dbt alone, writing to a directory where nobody looks at what it wrote.
 
     In the same build file: to dbt, another one is another profile, for which it would parse the project anew.
     """
-    return Dbt(target, {**site.environment, "MART_BUILD_DIR": str(site.root / "bare")}, stdout=subprocess.DEVNULL)
+    project = dict.fromkeys(("DBT_PROJECT_DIR", "DBT_PROFILES_DIR"), str(DBT_PROJECT_DIR))
+    _python(site, target, "dbt.cli.main", command, MART_BUILD_DIR=str(site.root / "bare"), **project)
 
 
 def _build_by_pipeline(site: Site, target: Path) -> None:
+    _python(site, target, "deploy.pipeline", "build")
+
+
+def _python(site: Site, target: Path, *command: str, **variables: str) -> None:
     finished = subprocess.run(
-        [sys.executable, "-m", "deploy.pipeline", "build"],
+        [sys.executable, "-m", *command],
         capture_output=True,
         text=True,
         check=False,
         cwd=REPO_ROOT,
-        env={**os.environ, **site.environment, "DBT_TARGET_PATH": str(target)},
+        env={
+            **os.environ,
+            **site.environment,
+            **variables,
+            "DBT_TARGET_PATH": str(target),
+            "DBT_LOG_PATH": str(target),
+        },
     )
     if finished.returncode != 0:
         raise SetUpFailed(f"the build failed:\n{finished.stdout[-2000:]}{finished.stderr}")

@@ -44,11 +44,12 @@ class Build:
         return self.process.wait(BUILD_SECONDS), self.output.read_text(errors="replace")
 
     def dbt(self) -> int | None:
-        """Process id of the dbt that builds the marts: not of one that parses the project, nor a fork of its parent."""
-        for path in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
-            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
-                if b"dbt.cli.main\0build\0" in Path(f"/proc/{path}/cmdline").read_bytes():
-                    return int(path)
+        """Process id of the dbt that builds the marts: not of one that parses the project."""
+        with suppress(FileNotFoundError, ProcessLookupError):  # one has ended meanwhile
+            for server in _children(self.process.pid):
+                for pid in _children(server):
+                    if Path(f"/proc/{pid}/comm").read_text() == "dbt build\n":
+                        return pid
         return None
 
     def wait_for_dbt(self) -> int:
@@ -145,3 +146,7 @@ class DbtSite:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

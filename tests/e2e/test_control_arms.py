@@ -23,12 +23,10 @@ from tests.unit.dbt.runner import Build
 from tests.unit.dbt.source import create_source
 
 from .reader.clients import USERS, Client, Readers, Target
-from .reader.meanwhile import target
 from .reader.naive import Naive
 from .reader.oracle import HostDirectory
 from .reader.queries import ALL_ROWS, BATCHES, Query, Read
 from .reader.raced import FIRST_SCAN, SECOND_SCAN, Raced
-from .stack import RUN_SECONDS, wait_for
 
 SECRET = "s" * 64
 BANK = Read("batch", ALL_ROWS, BATCHES["the bank's books"], "the bank's books")
@@ -335,22 +333,3 @@ def test_an_api_that_lies_is_caught(lie, marts, accounts, tmp_path):
         assert not lies
         assert caught
         assert ask(reader, read) == []
-
-
-# --- phase 0 ------------------------------------------------------------------------------------------------------
-
-
-def test_the_shared_file_of_phase_0_is_caught(start_stack):
-    stack = start_stack(0)
-    # Few and slow clients: more of them would lock the build out, and nothing would ever be written.
-    with Readers(target(stack), clients=2, pace=1) as readers:
-        for _ in range(12):  # a read at the wrong moment ends a build before it has locked anything
-            run_id = stack.launch()
-            wait_for(lambda: readers.findings.failed or ended(stack, run_id), "a failed read", seconds=RUN_SECONDS)  # noqa: B023
-            if readers.findings.failed:
-                break
-    assert any("503" in example and "database_locked" in example for example in readers.findings.examples)
-
-
-def ended(stack, run_id):
-    return stack.status(run_id) in ("SUCCESS", "FAILURE", "CANCELED")

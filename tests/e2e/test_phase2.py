@@ -343,6 +343,19 @@ def test_the_daemon_has_one_code_server_which_it_has_from_its_start(stack):
     assert server > daemon - 60
 
 
+def test_the_daemon_keeps_its_connections_to_dagsters_database(stack):
+    """One for each of its three storages; Dagster by itself would open one for each thing it asks."""
+    networks = stack.container("dagster-daemon").attrs["NetworkSettings"]["Networks"]
+    addresses = ", ".join(f"'{network['IPAddress']}'" for network in networks.values())
+    kept = (
+        f"SELECT count(*) FROM pg_stat_activity WHERE client_addr IN ({addresses})"
+        " AND backend_start < now() - interval '30 seconds'"
+    )
+    code, output = stack.exec("dagster-postgres", "psql", "-U", "dagster", "-d", "dagster", "-qtAc", kept)
+    assert code == 0, output
+    assert int(output) >= 3
+
+
 def test_a_killed_daemon_leaves_what_is_served_and_recovers(stack):
     before = stack.snapshot()
     run_id = stack.launch()

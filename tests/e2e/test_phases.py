@@ -1,6 +1,12 @@
-"""Every phase, from nothing: it comes up by itself, builds, and answers alike."""
+"""Every phase, from nothing: it comes up by itself, builds, and answers alike.
 
+Then the promise, under load: every answer is complete, of one published snapshot, and of one whose tests passed. Its
+control is phase 0. See README.md.
+"""
+
+import statistics
 import threading
+import time
 from collections import Counter
 from datetime import datetime
 
@@ -11,11 +17,17 @@ from playwright.sync_api import expect
 from tests.page.promises import Promises, cells, rows, sign_in
 from tests.page.site import Site
 
+from .reader.clients import KINDS, Readers
+from .reader.meanwhile import readers_of, target
 from .reference import DATASETS, QUERIES, comparable
-from .stack import wait_for
+from .stack import RUN_SECONDS, wait_for
 
 READERS = 4
-PACE_SECONDS = 0.2  # between two reads of a client: the build shares two cores with them
+READS = 1_000
+# Between two reads of a client: whoever answers goes before whoever builds, and both are to get on.
+PACE_SECONDS = 0.3
+PATIENCE_SECONDS = 900  # a guard; on two idle cores a third of it is enough
+pytestmark = pytest.mark.timeout(2 * PATIENCE_SECONDS)
 
 
 @pytest.fixture(scope="module", params=[0, 1, 2], ids=["phase0", "phase1", "phase2"])
@@ -70,8 +82,13 @@ def site(stack):
     return Site(stack.url("gateway", 8000), stack.token)
 
 
-class TestPage(Promises):
-    """What the page promises, in a browser on the gateway."""
+class TestPage:
+    """The page in a browser on the gateway. All that it promises is tested in tests/page, of the same process."""
+
+    page = Promises.page
+    test_every_dataset = Promises.test_every_dataset_is_shown_as_the_api_describes_and_returns_it
+    test_downloads = Promises.test_downloads_are_all_rows_of_the_filters_in_their_order
+    test_the_reference = Promises.test_the_reference_needs_nobody_else
 
 
 def build_watched(stack):
@@ -191,3 +208,72 @@ def test_the_api_recovers_after_reads_and_builds_collided(stack):
     wait_for(stack.ready, "the API is ready", seconds=60, details=lambda: stack.logs("backend"))
     with stack.api() as api:
         assert len(api.get("/api/analytics/datasets").json()["datasets"]) == len(DATASETS)
+
+
+# --- the promise ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def unscheduled(stack):
+    """No build but those that a test asks for."""
+    stack.stop_schedule()
+    return stack
+
+
+def test_the_shared_file_of_phase_0_is_caught(unscheduled):
+    stack = unscheduled
+    if stack.phase != 0:
+        pytest.skip("it is what phases 1 and 2 end")
+    # Few and slow clients: more of them would lock the build out, and nothing would ever be written.
+    with Readers(target(stack), clients=2, pace=1) as readers:
+        for _ in range(12):  # a read at the wrong moment ends a build before it has locked anything
+            run_id = stack.launch()
+            wait_for(lambda: readers.findings.failed or ended(stack, run_id), "a failed read", seconds=RUN_SECONDS)  # noqa: B023
+            if readers.findings.failed:
+                break
+    assert any("503" in example and "database_locked" in example for example in readers.findings.examples)
+
+
+def ended(stack, run_id):
+    return stack.status(run_id) in ("SUCCESS", "FAILURE", "CANCELED")
+
+
+def assert_kept(findings, operations):
+    """No failed read and no violation, and every kind of read was made."""
+    assert (findings.failed, findings.violated) == (0, 0), "\n".join(findings.examples)
+    assert operations.unproven() == []
+    assert set(findings.reads) == set(KINDS)
+    assert findings.reads.total() >= READS
+
+
+def test_every_answer_is_whole_and_of_one_tested_snapshot_while_builds_publish(unscheduled):
+    """Full and partial builds, and one that its tests refuse, under traffic; phase 1 has fewer of them."""
+    stack = unscheduled
+    if stack.phase == 0:
+        pytest.skip("it locks readers out, and has no snapshots")
+    publishes = 3 if stack.phase == 2 else 1
+    with readers_of(stack, pace=PACE_SECONDS) as (readers, operations):
+        findings = readers.findings
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        operations.build()
+        refused = operations.refused_build() if stack.phase == 2 else None
+        while len(findings.snapshots) <= publishes or findings.reads.total() < READS:
+            assert time.monotonic() < deadline, (findings.snapshots, findings.reads)
+            operations.build()
+        wait_for(lambda: findings.walks_across_a_publish, "a client's pages span a publish", seconds=120)
+    assert_kept(findings, operations)
+    assert len(findings.snapshots) > publishes
+    assert refused is None or not refused.published
+
+
+def test_a_rollback_under_load_is_seen_at_once_and_no_read_fails(unscheduled):
+    stack = unscheduled
+    if stack.phase != 2:
+        pytest.skip("phase 1 also rewrites the phase-0 file: tests/e2e/test_phase1.py")
+    with readers_of(stack, pace=PACE_SECONDS) as (readers, operations):
+        build = operations.build()
+        rollbacks = [rollback for _ in range(3) for rollback in operations.back_and_forth()]
+    findings = readers.findings
+    assert (findings.failed, findings.violated) == (0, 0), "\n".join(findings.examples)
+    assert all(rollback.seen for rollback in rollbacks)
+    assert statistics.median(rollback.seconds for rollback in rollbacks) < build.seconds / 3

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from backend import filepaths
 from backend.audit import Written
 from deploy.pipeline.adopted.export import Relation
 from deploy.pipeline.adopted.plan import Plan
@@ -68,23 +65,19 @@ class AdoptedDbt(Dbt):
         self.profile.write(self.target, self.workspace)
         return super()._run(*args)
 
-    def _command(self, *args: str) -> list[str]:
-        # -P: what lies in the project's directory is not to be imported, as it is not by dbt's own command.
-        python = [sys.executable, "-P", "-m"]
+    def _task(self, *args: str) -> tuple[str, list[str]]:
         if args[0] != "build":
-            return [*python, "dbt.cli.main", *args]
+            return super()._task(*args)
         file = self.target / "plan.json"
         self._plan(*args).write(file)
-        return [*python, "deploy.pipeline.adopted.session", str(file)]
+        return "deploy.pipeline.adopted.session:main", [str(file)]
 
     @property
     def _environment(self) -> dict[str, str]:
-        ours = os.pathsep.join(filter(None, [str(filepaths.REPO_ROOT), os.environ.get("PYTHONPATH")]))
         # The project stays as it is: Python, too, leaves nothing beside its modules.
         return {
             "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
             **super()._environment,
-            "PYTHONPATH": ours,
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 
@@ -97,5 +90,5 @@ class AdoptedDbt(Dbt):
         return self.target
 
     @property
-    def _directory(self) -> Path | None:
+    def _directory(self) -> Path:
         return self.root

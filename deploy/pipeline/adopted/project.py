@@ -167,7 +167,7 @@ class AdoptedProject:
 
 
 @contextmanager
-def parsed_project(root: Path, stdout: int | None = None, workspace: Path | None = None) -> Iterator[AdoptedProject]:
+def parsed_project(root: Path, stdout: int = 1, workspace: Path | None = None) -> Iterator[AdoptedProject]:
     """The project, parsed; what dbt makes of it is gone after the block.
 
     ``workspace`` is where it will be built, None where builds of the store are. dbt's output goes to ``stdout``.

@@ -1,4 +1,4 @@
-"""``python -m deploy.pipeline.adopted.session PLAN``: dbt build, then the export, in one process.
+"""dbt build, then the export, in one process.
 
 In one, because what dbt's connection has was given to it by the profile, its plugins and the project's hooks:
 extensions, attached databases, secrets, macros. A view may need any of them.
@@ -23,8 +23,12 @@ from deploy.pipeline.adopted.plan import Plan
 from deploy.pipeline.adopted.tables import close_copies, copy_marts
 
 
-def main(plan: Plan) -> int:
-    """Exit code as dbt's: 1 where a model or a test failed, 2 where dbt did. How the export went, the result says."""
+def main() -> int:
+    """Do what the plan in the file says that is our only argument; how the export went, the plan's result says.
+
+    Exit code as dbt's: 1 where a model or a test failed, 2 where dbt did.
+    """
+    plan = Plan.read(Path(sys.argv[1]))
     ended = dbtRunner().invoke(list(plan.dbt))
     if not ended.success:
         return 2 if ended.exception else 1
@@ -57,7 +61,3 @@ def _written(connection: duckdb.DuckDBPyConnection, plan: Plan) -> dict[str, Wri
     if plan.tables:
         close_copies(connection)
     return written
-
-
-if __name__ == "__main__":
-    sys.exit(main(Plan.read(Path(sys.argv[1]))))
