@@ -44,6 +44,7 @@ NOT_SETTINGS = {
     "SSL_CERT_FILE": "the host's own; CA_BUNDLE is where it is not set",
     "TMPDIR": "the host's own",
     "PYTHONPATH": "the host's own",
+    "PYTHONDONTWRITEBYTECODE": "set by a build for the dbt of a project of one's own",
     "TOKEN": "the rollout's, for a script in a backend's container",
     "USER": "the host's own",
     "PHASE": "make's argument; .env names the phase in COMPOSE_FILE",
