@@ -344,7 +344,7 @@ def test_the_daemon_has_one_code_server_which_it_has_from_its_start(stack):
 
 
 def test_the_daemon_keeps_its_connections_to_dagsters_database(stack):
-    """One for each of its three storages; Dagster by itself would open one for each thing it asks."""
+    """Dagster by itself would open one for each thing it asks: none would be that old."""
     networks = stack.container("dagster-daemon").attrs["NetworkSettings"]["Networks"]
     addresses = ", ".join(f"'{network['IPAddress']}'" for network in networks.values())
     kept = (
@@ -353,7 +353,7 @@ def test_the_daemon_keeps_its_connections_to_dagsters_database(stack):
     )
     code, output = stack.exec("dagster-postgres", "psql", "-U", "dagster", "-d", "dagster", "-qtAc", kept)
     assert code == 0, output
-    assert int(output) >= 3
+    assert int(output) >= 1
 
 
 def test_a_killed_daemon_leaves_what_is_served_and_recovers(stack):

@@ -33,7 +33,8 @@ def run_dbt(*arguments: str, project: Path, **variables: str | Path) -> subproce
 
 def _dbt(arguments: Sequence[str], environment: Mapping[str, str], directory: Path, printed: Sequence[Path]) -> None:
     """dbt with these arguments, in a process that was forked for it: importing dbt takes longer than most runs."""
-    from dbt.cli.main import cli  # noqa: PLC0415 - imported beforehand
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager  # noqa: PLC0415 - imported beforehand
+    from dbt.cli.main import cli  # noqa: PLC0415
 
     for descriptor, file in enumerate(printed, 1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), descriptor)
@@ -41,7 +42,10 @@ def _dbt(arguments: Sequence[str], environment: Mapping[str, str], directory: Pa
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["dbt", *arguments]
-    cli()
+    try:
+        cli()
+    finally:  # dbt does as it exits, which such a process does not: what it wrote would stay in a log beside the file
+        DuckDBConnectionManager.close_all_connections()
 
 
 @dataclass(frozen=True)
