@@ -3,6 +3,4 @@
 import multiprocessing
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    ["backend.app", "uvicorn", "tests.chaos.matrix", "tests.unit.dbt.runner", "dbt.cli.main", "dbt.adapters.duckdb"]
-)
+PROCESSES.set_forkserver_preload(["backend.app", "uvicorn", "tests.chaos.matrix"])

@@ -14,6 +14,10 @@ from pathlib import Path
 from backend import filepaths
 from backend.errors import BundleError
 from deploy.pipeline import forks
+from deploy.pipeline.adopted.build import announce
+from deploy.pipeline.adopted.kept import keep
+from deploy.pipeline.adopted.project import parsed_project
+from deploy.pipeline.adopted.variables import provide_variables
 from deploy.pipeline.dbt import provide_password
 
 WORKSPACE = str(filepaths.REPO_ROOT / "deploy" / "pipeline" / "workspace.yaml")
@@ -37,12 +41,6 @@ def main(service: str) -> None:
 
 def _parsed(project: Path, service: str) -> str:
     """Parse a project of one's own, of which the image has nothing; the directory with what Dagster loads."""
-    # The example needs none of these, and Dagster imports them again.
-    from deploy.pipeline.adopted.build import announce  # noqa: PLC0415
-    from deploy.pipeline.adopted.kept import keep  # noqa: PLC0415
-    from deploy.pipeline.adopted.project import parsed_project  # noqa: PLC0415
-    from deploy.pipeline.adopted.variables import provide_variables  # noqa: PLC0415
-
     provide_variables()
     directory = Path(tempfile.mkdtemp(prefix="dbt-parsed-"))
     with parsed_project(project) as parsed:

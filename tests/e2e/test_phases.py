@@ -30,6 +30,12 @@ PATIENCE_SECONDS = 900  # a guard; on two idle cores a third of it is enough
 pytestmark = pytest.mark.timeout(2 * PATIENCE_SECONDS)
 
 
+def only(*phases):
+    """Of a test that is about some phases alone."""
+    ids = [f"phase{phase}" for phase in phases]
+    return pytest.mark.parametrize("stack", phases, ids=ids, indirect=True, scope="module")
+
+
 @pytest.fixture(scope="module", params=[0, 1, 2], ids=["phase0", "phase1", "phase2"])
 def stack(request, start_stack):
     """Up means: the first build began by itself, and the API answers from it."""
@@ -220,10 +226,9 @@ def unscheduled(stack):
     return stack
 
 
+@only(0)
 def test_the_shared_file_of_phase_0_is_caught(unscheduled):
     stack = unscheduled
-    if stack.phase != 0:
-        pytest.skip("it is what phases 1 and 2 end")
     # Few and slow clients: more of them would lock the build out, and nothing would ever be written.
     with Readers(target(stack), clients=2, pace=1) as readers:
         for _ in range(12):  # a read at the wrong moment ends a build before it has locked anything
@@ -246,11 +251,10 @@ def assert_kept(findings, operations):
     assert findings.reads.total() >= READS
 
 
+@only(1, 2)
 def test_every_answer_is_whole_and_of_one_tested_snapshot_while_builds_publish(unscheduled):
     """Full and partial builds, and one that its tests refuse, under traffic; phase 1 has fewer of them."""
     stack = unscheduled
-    if stack.phase == 0:
-        pytest.skip("it locks readers out, and has no snapshots")
     publishes = 3 if stack.phase == 2 else 1
     with readers_of(stack, pace=PACE_SECONDS) as (readers, operations):
         findings = readers.findings
@@ -266,10 +270,10 @@ def test_every_answer_is_whole_and_of_one_tested_snapshot_while_builds_publish(u
     assert refused is None or not refused.published
 
 
+@only(2)
 def test_a_rollback_under_load_is_seen_at_once_and_no_read_fails(unscheduled):
+    """Phase 1 also rewrites the phase-0 file: tests/e2e/test_phase1.py."""
     stack = unscheduled
-    if stack.phase != 2:
-        pytest.skip("phase 1 also rewrites the phase-0 file: tests/e2e/test_phase1.py")
     with readers_of(stack, pace=PACE_SECONDS) as (readers, operations):
         build = operations.build()
         rollbacks = [rollback for _ in range(3) for rollback in operations.back_and_forth()]

@@ -2,14 +2,13 @@
 
 import os
 import subprocess
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from backend.filepaths import DBT_PROJECT_DIR
-from tests.forked import PROCESSES
+from deploy.pipeline import forks
+from deploy.pipeline.forks import Task
 
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
 
@@ -23,29 +22,12 @@ def run_dbt(*arguments: str, project: Path, **variables: str | Path) -> subproce
         "DBT_USE_COLORS": "false",
         **{name: str(value) for name, value in variables.items()},
     }
+    task = Task("dbt.cli.main:cli", arguments, environment, str(project), "dbt")
     with tempfile.TemporaryDirectory() as output:
         printed = [Path(output, name) for name in ("stdout", "stderr")]
-        process = PROCESSES.Process(target=_dbt, args=(arguments, environment, project, printed))
-        process.start()
-        process.join()
-        return subprocess.CompletedProcess(arguments, process.exitcode, *(file.read_text() for file in printed))
-
-
-def _dbt(arguments: Sequence[str], environment: Mapping[str, str], directory: Path, printed: Sequence[Path]) -> None:
-    """dbt with these arguments, in a process that was forked for it: importing dbt takes longer than most runs."""
-    from dbt.adapters.duckdb.connections import DuckDBConnectionManager  # noqa: PLC0415 - imported beforehand
-    from dbt.cli.main import cli  # noqa: PLC0415
-
-    for descriptor, file in enumerate(printed, 1):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), descriptor)
-    os.chdir(directory)
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.argv = ["dbt", *arguments]
-    try:
-        cli()
-    finally:  # dbt does as it exits, which such a process does not: what it wrote would stay in a log beside the file
-        DuckDBConnectionManager.close_all_connections()
+        with printed[0].open("wb") as stdout, printed[1].open("wb") as stderr:
+            code = forks.run(task, stdout=stdout.fileno(), stderr=stderr.fileno())
+        return subprocess.CompletedProcess(arguments, code, *(file.read_text() for file in printed))
 
 
 @dataclass(frozen=True)

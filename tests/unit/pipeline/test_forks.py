@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,8 +32,7 @@ def fail():
 
 def wait_forever():
     Path(sys.argv[1]).write_text(str(os.getpid()))
-    while True:
-        time.sleep(60)
+    signal.pause()
 
 
 def die():
