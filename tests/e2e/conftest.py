@@ -106,5 +106,5 @@ def postgres(images, tmp_path_factory):
 
 def pytest_collection_modifyitems(items):
     # A broken image fails everything else, so look at the images first; then begin with what takes longest.
-    first = ("test_images.py", "test_phases.py")
+    first = ("test_images.py", "test_takeover.py", "test_phases.py")
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
