@@ -11,6 +11,8 @@ export API_JWT_AUDIENCE API_JWT_ISSUER
 export MART_SELECTOR $(foreach name,DBT_PROJECT_DIR DBT_PROFILES_DIR DBT_PROFILE DBT_THREADS,$(if $($(name)),$(name)))
 export ROLLOUT_DIR ROLLOUT_WAIT_SECONDS ROLLOUT_PARITY_MAX_AGE_MINUTES
 export COMPOSE_BAKE := false
+# With it, every process compiles anew all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Containers run as whoever calls make, and as a plain user where that is root.
 APP_UID ?= $(if $(filter 0,$(shell id -u)),10001,$(shell id -u))
