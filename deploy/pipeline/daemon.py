@@ -12,7 +12,9 @@ from typing import Any
 from dagster import DagsterInstance
 from dagster._core.remote_representation.grpc_server_registry import GrpcServerRegistry
 from dagster._daemon import cli
+from dagster._grpc import server
 
+from deploy.pipeline import code_server
 from deploy.pipeline.connections import keep_connections
 from deploy.pipeline.orphans import fail_orphaned_runs
 
@@ -27,6 +29,11 @@ def start_what_ended(registry: GrpcServerRegistry) -> None:
         _start_anew(registry)  # type: ignore[no-untyped-call]
 
 
+def our_code_server(executable_path: str) -> list[str]:
+    """The command that a code server is started with."""
+    return [executable_path, "-m", code_server.__name__]
+
+
 def prepared(instance: DagsterInstance, *args: Any, **options: Any) -> Any:
     """The daemon's controller. First: settle what an earlier daemon left."""
     fail_orphaned_runs(instance)
@@ -36,5 +43,6 @@ def prepared(instance: DagsterInstance, *args: Any, **options: Any) -> Any:
 
 if __name__ == "__main__":
     GrpcServerRegistry.clear_all_grpc_endpoints = start_what_ended  # type: ignore[method-assign]
+    server.get_python_environment_entry_point = our_code_server  # type: ignore[attr-defined]
     cli.daemon_controller_from_instance = prepared  # type: ignore[attr-defined]
     cli.main()

@@ -8,6 +8,9 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from docker.models.containers import Container
+from tenacity import retry, retry_if_exception_message, stop_after_attempt
+
 from tests.chaos.container_site import ContainerSite
 from tests.chaos.faults import Ended, Fault
 from tests.chaos.served import State
@@ -61,11 +64,17 @@ def daemon_killed(site):
     return Ended("run failed")
 
 
+@retry(retry=retry_if_exception_message(match=".*unable to freeze"), stop=stop_after_attempt(10), reraise=True)
+def _pause(container: Container) -> None:
+    """The engine gives up after some milliseconds where a process of it can't be stopped right now, and says so."""
+    container.pause()
+
+
 @_fault("docker pause of the daemon mid-build, another one builds", fast=1)
 def daemon_paused(site):
     run_id, _ = _begun(site)
     daemon = site.stack.container("dagster-daemon")
-    daemon.pause()
+    _pause(daemon)
     try:
         second = site.stack.run(
             *("run", "--rm", "--no-deps", "-T", "-e", "BUILD_LOCK_WAIT_SECONDS=1", "-e", "DBT_TARGET_PATH=/tmp/target"),

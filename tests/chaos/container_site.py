@@ -12,6 +12,7 @@ from tests.chaos.served import LIMIT, Api, Backend, State
 from tests.e2e.stack import Stack
 
 TMPFS_BYTES = 64_000_000
+SCALE = "0.02"  # of the source: all of it is read ten times a second
 
 
 def can_mount() -> bool:
@@ -25,7 +26,8 @@ class ContainerSite:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
-        self.stack = Stack(directory, 2, settings={"API_MAX_LIMIT": str(LIMIT), "API_SCRUB_SECONDS": "0.2"})
+        settings = {"API_MAX_LIMIT": str(LIMIT), "API_SCRUB_SECONDS": "0.2", "SOURCE_SCALE": SCALE}
+        self.stack = Stack(directory, 2, settings=settings)
         self.root = self.stack.parquet_host_dir
         self.root.mkdir()
         self.mounted = can_mount()

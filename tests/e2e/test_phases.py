@@ -8,6 +8,7 @@ import statistics
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime
 
 import httpx
@@ -272,7 +273,7 @@ def test_every_answer_is_whole_and_of_one_tested_snapshot_while_builds_publish(u
 
 @only(2)
 def test_a_rollback_under_load_is_seen_at_once_and_no_read_fails(unscheduled):
-    """Phase 1 also rewrites the phase-0 file: tests/e2e/test_phase1.py."""
+    """Phase 1 also rewrites the phase-0 file, see below."""
     stack = unscheduled
     with readers_of(stack, pace=PACE_SECONDS) as (readers, operations):
         build = operations.build()
@@ -281,3 +282,62 @@ def test_a_rollback_under_load_is_seen_at_once_and_no_read_fails(unscheduled):
     assert (findings.failed, findings.violated) == (0, 0), "\n".join(findings.examples)
     assert all(rollback.seen for rollback in rollbacks)
     assert statistics.median(rollback.seconds for rollback in rollbacks) < build.seconds / 3
+
+
+# --- phase 1 on the volume of a phase 0 -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def new(stack):
+    """The same project, volume and secrets under the overlay of phase 1; nothing is started yet."""
+    return replace(stack, phase=1)
+
+
+def answers(stack):
+    with stack.api() as api:
+        found = {path: api.get("/api/analytics/datasets/" + path) for path in QUERIES.values()}
+    assert {answer.status_code for answer in found.values()} == {200}, found
+    return {path: comparable(answer.text) for path, answer in found.items()}
+
+
+def last_refresh(stack):
+    with stack.api() as api:
+        return api.get("/api/analytics/datasets").json()["last_refresh"]
+
+
+@only(0)
+def test_phase_1_answers_from_the_old_file_then_from_parquet_and_the_file_stays_usable(unscheduled, new):
+    old = unscheduled
+    wait_for(lambda: old.unfinished_runs() == 0, "the run of phase 0 has ended", seconds=RUN_SECONDS, every=1)
+    expected = answers(old)
+
+    # The backend of phase 1, while no build of phase 1 has run: it answers from the old file.
+    old.run("stop", "dagster-daemon", "dagster-webserver")
+    new.up("--no-deps", "backend")
+    assert new.snapshot() is None
+    assert answers(new) == expected
+    before = last_refresh(new)
+
+    # The daemon of phase 1 finds no snapshot and builds; the same backend goes over to Parquet by itself.
+    new.up("dagster-daemon", "dagster-webserver")
+    wait_for(new.snapshot, "the API serves a snapshot", seconds=RUN_SECONDS, details=lambda: new.logs("dagster-daemon"))
+    wait_for(lambda: new.unfinished_runs() == 0, "the run has refreshed the file", seconds=RUN_SECONDS, every=1)
+    assert answers(new) == expected
+    refreshed = last_refresh(new)
+    assert refreshed > before
+    for path in ("/app/data/analytics.duckdb", "/app/data/parquet/intruder"):
+        code, output = new.exec("backend", "touch", path)
+        assert code != 0
+        assert "Read-only file system" in output
+
+    # The way back: the file that phase 1 wrote, under the phase-0 backend, has the same rows, types and order.
+    code, listing = new.exec("dagster-daemon", "ls", "/opt/dagster/dagster_home/data")
+    assert code == 0
+    assert sorted(listing.split()) == ["analytics.duckdb", "analytics.duckdb.lock", "parquet"]
+    old.up("--no-deps", "backend")
+    assert old.snapshot() is None
+    assert answers(old) == expected
+    assert last_refresh(old) == refreshed
+    with old.api() as api:
+        described = {d["id"]: d for d in api.get("/api/analytics/datasets").json()["datasets"]}
+    assert all(column["description"] for d in described.values() for column in d["columns"])

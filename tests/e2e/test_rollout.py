@@ -10,7 +10,7 @@ from backend.filepaths import REPO_ROOT
 
 from .reader.report import percentile
 from .rollout.builder import builds_of
-from .rollout.live import SCALE, assert_kept, more_reads, readers_through, settled
+from .rollout.live import assert_kept, more_reads, readers_through, settled
 from .rollout.operator import Operator, instructions
 
 OUTPUT = REPO_ROOT / "tests" / "e2e" / "output"
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(3_600)
 @pytest.fixture(scope="module")
 def old(start_stack):
     """A stack in phase 0."""
-    return settled(start_stack(0, settings={"SOURCE_SCALE": SCALE}))
+    return settled(start_stack(0))
 
 
 def test_the_runbook_up_down_and_up_again_without_a_failed_request(old, capsys):

@@ -10,7 +10,7 @@ import pytest
 
 from backend import lockfile
 
-from .rollout.live import SCALE, assert_kept, more_reads, readers_through, settled
+from .rollout.live import assert_kept, more_reads, readers_through, settled
 from .rollout.operator import Operator
 from .stack import CHECKOUT, wait_for
 
@@ -33,7 +33,7 @@ STEPS = (
 @pytest.fixture(scope="module")
 def parquet(start_stack):
     """A stack in phase 1."""
-    return settled(start_stack(1, settings={"SOURCE_SCALE": SCALE}))
+    return settled(start_stack(1))
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ class Client:
 
     def _read(self, ending):
         with self.stack.api(user_id=1) as api:
-            while not ending.wait(0.02):
+            while not ending.wait(0.1):
                 try:
                     answer = api.get("/api/analytics/datasets/Sales/query")
                     owners = {row["customer_no"] for row in answer.json()["rows"]}

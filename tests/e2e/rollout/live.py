@@ -9,7 +9,6 @@ from tests.e2e.reader.queries import ALL_ROWS, BATCHES, SINGLE, WALKS, Read
 from tests.e2e.stack import RUN_SECONDS, wait_for
 
 CLIENTS, PACE_SECONDS = 14, 0.25  # 50 requests a second and more, wherever an answer takes less than 30 milliseconds
-SCALE = "0.1"  # of the source: what is measured here is the way, not the amount
 IDLE_READS = 300
 
 
