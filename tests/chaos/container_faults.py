@@ -133,7 +133,7 @@ def _unballasted(site: ContainerSite) -> None:
 def disk_full(site):
     free = os.statvfs(site.root)
     with (site.root / "ballast").open("wb") as ballast:
-        os.posix_fallocate(ballast.fileno(), 0, (free.f_bavail - 40) * free.f_frsize)
+        os.posix_fallocate(ballast.fileno(), 0, (free.f_bavail - 8) * free.f_frsize)
     site.other_state()
     return _failed(site, site.stack.launch(), "No space left")
 

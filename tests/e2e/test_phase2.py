@@ -301,6 +301,7 @@ def test_the_daemon_has_one_code_server_which_it_has_from_its_start(stack):
     (daemon,), (server,) = ages(" deploy.pipeline.daemon "), ages(" deploy.pipeline.code_server api grpc ")
     assert server > daemon - 60
     assert len(ages(" from multiprocessing.forkserver import main")) == 1
+    assert ages("<defunct>") == [], "what builds have left was not reaped"
 
 
 def test_the_daemon_keeps_its_connections_to_dagsters_database(stack):
