@@ -37,7 +37,7 @@ STORE = $(if $(shell $(COMPOSE) ps -q dagster-daemon 2>/dev/null),$(COMPOSE) exe
 # Under the overlays of .env, if it names some; of the phases the rollout takes the one it needs.
 ROLLOUT = $(if $(COMPOSE_FILE),COMPOSE_FILE='$(COMPOSE_FILE)') $(ADOPTION) $(PY) -m deploy.rollout
 
-# Tests that want the machine for themselves: they keep two cores busy, or read and write all images.
+# Tests that keep a core busy, and tests that read all images: these beside those, and nothing else.
 ALONE := tests/e2e/test_images.py tests/e2e/test_bundle.py tests/e2e/test_rollout.py tests/e2e/test_rollout_faults.py
 
 .DEFAULT_GOAL := help
@@ -152,7 +152,7 @@ e2e:  ## Tests in a browser, and against real containers
 	@deploy/setup.sh
 	@deploy/setup.sh browser wrk
 	@set -a && . .cache/images.env && $(PY) -m pytest -n 2 --durations 25 --dist loadfile --no-loadscope-reorder tests/page tests/e2e tests/chaos/e2e tests/bench $(ALONE:%=--ignore %)
-	@set -a && . .cache/images.env && $(PY) -m pytest --durations 15 $(ALONE)
+	@set -a && . .cache/images.env && $(PY) -m pytest -n 2 --durations 15 --dist loadgroup $(ALONE)
 
 soak:  ## Readers, PACE=0.01 seconds between reads, against builds and rollbacks for MINUTES=10, with a report
 	@deploy/setup.sh

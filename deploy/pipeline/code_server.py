@@ -7,7 +7,6 @@ Dagster starts a Python for each run, which imports all of it anew: seconds of a
 from __future__ import annotations
 
 import multiprocessing
-from multiprocessing import forkserver
 from typing import Any
 
 from dagster._cli import main
@@ -22,9 +21,8 @@ class ForkingServer(server.DagsterApiServer):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         forking = multiprocessing.get_context("forkserver")
-        forking.set_forkserver_preload(_IMPORTED)
+        forking.set_forkserver_preload(_IMPORTED)  # by the first run
         self._mp_ctx = forking  # type: ignore[assignment]  # of the same interface
-        forkserver.ensure_running()  # imports while nobody waits for it
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ def _remount(site: ContainerSite, how: str) -> None:
 
 @_fault(
     "read-only file system under the daemon",
-    fast=1, heal=lambda site: _remount(site, "rw"), site="tmpfs",
+    fast=0, heal=lambda site: _remount(site, "rw"), site="tmpfs",
 )  # fmt: skip
 def read_only(site):
     _remount(site, "ro")
