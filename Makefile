@@ -37,8 +37,9 @@ STORE = $(if $(shell $(COMPOSE) ps -q dagster-daemon 2>/dev/null),$(COMPOSE) exe
 # Under the overlays of .env, if it names some; of the phases the rollout takes the one it needs.
 ROLLOUT = $(if $(COMPOSE_FILE),COMPOSE_FILE='$(COMPOSE_FILE)') $(ADOPTION) $(PY) -m deploy.rollout
 
-# Tests that keep a core busy, and tests that read all images: these beside those, and nothing else.
-ALONE := tests/e2e/test_images.py tests/e2e/test_bundle.py tests/e2e/test_rollout.py tests/e2e/test_rollout_faults.py
+# Tests that read and write all images, and tests that keep two cores busy: neither beside others.
+IMAGES := tests/e2e/test_images.py tests/e2e/test_bundle.py
+ROLLOUT_TESTS := tests/e2e/test_rollout.py tests/e2e/test_rollout_faults.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dbt marts token up start down logs ps clean snapshots rollback-data preflight verify promote rollback status finalize setup secrets images bundle locks fmt check test unit e2e soak chaos bench bench-quick bench-growth
@@ -151,8 +152,9 @@ unit:  ## Tests without containers
 e2e:  ## Tests in a browser, and against real containers
 	@deploy/setup.sh
 	@deploy/setup.sh browser wrk
-	@set -a && . .cache/images.env && $(PY) -m pytest -n 2 --durations 25 --dist loadfile --no-loadscope-reorder tests/page tests/e2e tests/chaos/e2e tests/bench $(ALONE:%=--ignore %)
-	@set -a && . .cache/images.env && $(PY) -m pytest -n 2 --durations 15 --dist loadgroup $(ALONE)
+	@set -a && . .cache/images.env && $(PY) -m pytest -n 2 --durations 25 --dist loadfile --no-loadscope-reorder tests/page tests/e2e tests/chaos/e2e tests/bench $(IMAGES:%=--ignore %) $(ROLLOUT_TESTS:%=--ignore %)
+	@set -a && . .cache/images.env && $(PY) -m pytest -n 2 --durations 5 --dist loadfile $(IMAGES)
+	@set -a && . .cache/images.env && $(PY) -m pytest --durations 5 $(ROLLOUT_TESTS)
 
 soak:  ## Readers, PACE=0.01 seconds between reads, against builds and rollbacks for MINUTES=10, with a report
 	@deploy/setup.sh

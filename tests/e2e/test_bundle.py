@@ -20,7 +20,6 @@ from backend.filepaths import REPO_ROOT
 
 from .stack import wait_for
 
-pytestmark = pytest.mark.xdist_group("images")
 NEEDED = ("dockerd", "unshare", "nsenter", "setpriv", "ip", "make")
 MINUTE = 60
 ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())"

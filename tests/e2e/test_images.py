@@ -24,7 +24,6 @@ from backend.filepaths import REPO_ROOT
 from deploy.bundle.sbom import bill_of
 from deploy.rollout.shell import Shell
 
-pytestmark = pytest.mark.xdist_group("images")
 PASSWORD = "quote ' and $ dollar"
 SOME_UID = "54321:54321"
 POSTGRES_TMPFS = {"/tmp": "", "/var/run/postgresql": ""}

@@ -14,7 +14,7 @@ from .rollout.live import assert_kept, more_reads, readers_through, settled
 from .rollout.operator import Operator, instructions
 
 OUTPUT = REPO_ROOT / "tests" / "e2e" / "output"
-pytestmark = [pytest.mark.timeout(3_600), pytest.mark.xdist_group("rollout")]
+pytestmark = pytest.mark.timeout(3_600)
 
 
 @pytest.fixture(scope="module")

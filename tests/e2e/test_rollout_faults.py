@@ -14,7 +14,7 @@ from .rollout.live import assert_kept, more_reads, readers_through, settled
 from .rollout.operator import Operator
 from .stack import CHECKOUT, wait_for
 
-pytestmark = [pytest.mark.timeout(3_600), pytest.mark.xdist_group("rollout")]
+pytestmark = pytest.mark.timeout(3_600)
 
 MACRO = "/opt/dagster/app/dbt/macros/materializations/mart_external.sql"
 BROKEN = {
