@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from docker.models.containers import Container
-from tenacity import retry, retry_if_exception_message, stop_after_attempt
+from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
 
 from tests.chaos.container_site import ContainerSite
 from tests.chaos.faults import Ended, Fault
@@ -64,7 +64,10 @@ def daemon_killed(site):
     return Ended("run failed")
 
 
-@retry(retry=retry_if_exception_message(match=".*unable to freeze"), stop=stop_after_attempt(10), reraise=True)
+@retry(
+    retry=retry_if_exception_message(match=".*unable to freeze"),
+    stop=stop_after_delay(10), wait=wait_fixed(0.2), reraise=True,
+)  # fmt: skip
 def _pause(container: Container) -> None:
     """The engine gives up after some milliseconds where a process of it can't be stopped right now, and says so."""
     container.pause()
