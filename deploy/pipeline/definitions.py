@@ -143,7 +143,7 @@ def _materialisations(context: AssetExecutionContext, outcome: Outcome) -> Itera
         elif name and key:
             context.log_event(AssetMaterialization(asset_key=key, metadata=metadata))
     if new := set(outcome.built) - KEYS.keys():
-        context.log.warning(f"Served, and no assets until the daemon and the webserver start anew: {', '.join(new)}")
+        context.log.warning(f"Served, and no assets until the daemon starts anew: {', '.join(new)}")
 
 
 def _metadata(snapshot: Manifest | None, name: str) -> dict[str, Any]:

@@ -22,31 +22,31 @@ from deploy.pipeline.dbt import provide_password
 
 WORKSPACE = str(filepaths.REPO_ROOT / "deploy" / "pipeline" / "workspace.yaml")
 COMMANDS = {
-    "daemon": [sys.executable, "-m", "deploy.pipeline.daemon", "run", "-w", WORKSPACE],
-    "webserver": ["dagster-webserver", "-h", "0.0.0.0", "-p", "3000", "-w", WORKSPACE],  # noqa: S104 - a container
+    "daemon": ["deploy.pipeline.daemon", "run"],
+    "webserver": ["deploy.pipeline.webserver", "-h", "0.0.0.0", "-p", "3000"],  # noqa: S104 - a container
 }
 
 
 def main(service: str) -> None:
     """Read the secrets, and become the service."""
     os.environ["DAGSTER_PG_PASSWORD"] = filepaths.read_secret("dagster_db_password")
-    if adopted := filepaths.adopted_project_dir():
-        os.environ["DBT_TARGET_PATH"] = _parsed(adopted, service)
-    elif service == "daemon":
-        provide_password()
-    command = COMMANDS[service]
+    if service == "daemon":
+        if adopted := filepaths.adopted_project_dir():
+            os.environ["DBT_TARGET_PATH"] = _parsed(adopted)
+        else:
+            provide_password()
     forks.stop()
+    command = ["python", "-m", *COMMANDS[service], "-w", WORKSPACE]
     os.execvp(command[0], command)  # noqa: S606 - the process becomes the service
 
 
-def _parsed(project: Path, service: str) -> str:
+def _parsed(project: Path) -> str:
     """Parse a project of one's own, of which the image has nothing; the directory with what Dagster loads."""
     provide_variables()
     directory = Path(tempfile.mkdtemp(prefix="dbt-parsed-"))
     with parsed_project(project) as parsed:
         keep(parsed, directory)
-        if service == "daemon":
-            announce(parsed)
+        announce(parsed)
         sys.stdout.write(parsed.announcement + "\n")
         sys.stdout.flush()  # what takes this process's place has nothing of its buffers
     return str(directory)

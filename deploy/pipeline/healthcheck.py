@@ -1,14 +1,17 @@
-"""``python -m deploy.pipeline.healthcheck`` asks whether the Dagster daemon reported within the last minute."""
+"""``python -m deploy.pipeline.healthcheck`` asks whether the Dagster daemon is up: serves definitions, and reports."""
 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 
 import psycopg
 
 from backend import filepaths
 
+CODE_SERVER = "code-server", 4000
+"""Host, as the daemon is called in the network it shares with the web server, and port; as in ``workspace.yaml``."""
 QUERY = """
 SELECT count(*) FROM daemon_heartbeats
 WHERE daemon_type IN ('SENSOR', 'SCHEDULER', 'QUEUED_RUN_COORDINATOR')
@@ -16,8 +19,12 @@ WHERE daemon_type IN ('SENSOR', 'SCHEDULER', 'QUEUED_RUN_COORDINATOR')
 """
 
 
-def main() -> None:
-    """Exit with 0 when all three daemons that builds need are alive."""
+def missing() -> str:
+    """What the daemon lacks of being up, empty when it is. Raises psycopg.Error where its database can't be asked."""
+    try:
+        socket.create_connection(CODE_SERVER, timeout=3).close()
+    except OSError as error:
+        return f"nothing serves the definitions at {CODE_SERVER[0]}:{CODE_SERVER[1]} ({error})"
     with psycopg.connect(
         host=os.environ["DAGSTER_PG_HOST"],
         user=os.environ["DAGSTER_PG_USER"],
@@ -27,8 +34,8 @@ def main() -> None:
     ) as connection:
         row = connection.execute(QUERY).fetchone()
     alive = row[0] if row else 0
-    sys.exit(0 if alive == 3 else f"{alive} of 3 daemons reported within 60 s")  # noqa: PLR2004 - the three above
+    return "" if alive == 3 else f"{alive} of 3 daemons reported within 60 s"  # noqa: PLR2004 - those that builds need
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(missing() or None)

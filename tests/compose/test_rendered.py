@@ -46,7 +46,6 @@ ALWAYS_MOUNTED = {
     },
     "dagster-postgres": {"dagster_postgres_data:/var/lib/postgresql/data:rw"},
     "dagster-daemon": {"unused:/opt/dagster/project:ro", "unused:/opt/dagster/files:rw"},
-    "dagster-webserver": {"unused:/opt/dagster/project:ro", "unused:/opt/dagster/files:ro"},
 }
 SHARED_VOLUME = {
     "storage-init": {"duckdb_data:/storage:rw"},
@@ -93,13 +92,15 @@ SECRETS = {
     "traffic": {"source_owner_password"},
     "dagster-postgres": {"dagster_db_password"},
     "dagster-daemon": {"dagster_db_password", "source_reader_password", "dbt_env"},
-    "dagster-webserver": {"dagster_db_password", "dbt_env"},
+    "dagster-webserver": {"dagster_db_password"},
     "backend": {"jwt_secret", "jwks"},
     "gateway": set(),
     "storage-init": set(),
 }
 # Nobody waits for it or asks it anything, and it connects again by itself.
 NEEDS_NO_HEALTH_CHECK = {"traffic"}
+# It has something to do meanwhile.
+WAITS_BY_ITSELF = ("dagster-webserver", "dagster-daemon")
 WAYS_OUT = (
     "privileged",
     "container_name",
@@ -249,23 +250,18 @@ SHOP = {
 }
 
 
-def test_a_project_has_its_own_path_in_the_pipelines_containers_and_only_the_daemon_writes_beside_it():
+def test_a_project_has_its_own_path_in_the_daemon_alone_which_writes_beside_it():
     services = render("phase2", **SHOP)["services"]
-    for service, access in (("dagster-daemon", "rw"), ("dagster-webserver", "ro")):
-        ours = {mount for mount in mounts(services[service]) if "shop" in mount}
-        assert ours == {"/srv/our shop/dbt:/srv/our shop/dbt:ro", f"/srv/our shop:/srv/our shop:{access}"}, service
+    ours = {mount for mount in mounts(services["dagster-daemon"]) if "shop" in mount}
+    assert ours == {"/srv/our shop/dbt:/srv/our shop/dbt:ro", "/srv/our shop:/srv/our shop:rw"}
     assert not [name for name, service in services.items() if "unused" in str(mounts(service))]
-    assert {name for name, service in services.items() if "shop" in str(mounts(service))} == {
-        "dagster-daemon",
-        "dagster-webserver",
-    }
+    assert {name for name, service in services.items() if "shop" in str(service)} == {"dagster-daemon"}
 
 
-def test_the_daemon_and_the_webserver_know_alike_which_project_and_which_marts():
-    services = render("phase2", **SHOP)["services"]
-    for service in ("dagster-daemon", "dagster-webserver"):
-        told = {name: services[service]["environment"].get(name) for name in SHOP}
-        assert told == {**SHOP, **dict.fromkeys(["DBT_FILES_DIR", "SOURCE_REPLICAS", "SOURCE_NETWORK_INTERNAL"])}
+def test_the_daemon_knows_which_project_and_which_marts():
+    environment = render("phase2", **SHOP)["services"]["dagster-daemon"]["environment"]
+    told = {name: environment.get(name) for name in SHOP}
+    assert told == {**SHOP, **dict.fromkeys(["DBT_FILES_DIR", "SOURCE_REPLICAS", "SOURCE_NETWORK_INTERNAL"])}
 
 
 TAKEN = {"LEGACY_DUCKDB_VOLUME": "shop_data", "LEGACY_DUCKDB_FILE": "dev/shop.db"}
@@ -320,7 +316,7 @@ def test_every_mount_of_a_host_path_is_labelled_for_selinux_if_asked_for(label):
             for mount in definition.get("volumes", [])
             if mount["type"] == "bind"
         }
-        assert len(found) == (9 if phase == "phase2" else 5), phase
+        assert len(found) == (7 if phase == "phase2" else 3), phase
         assert set(found.values()) == {label}, phase
 
 
@@ -479,6 +475,8 @@ def test_no_variable_or_build_argument_holds_a_secret(services):
 def test_services_wait_for_health_or_success_never_for_a_mere_start(services):
     for name, service in services.items():
         for needed, how in service.get("depends_on", {}).items():
+            if (name, needed) == WAITS_BY_ITSELF:
+                continue
             assert how["condition"] in {"service_healthy", "service_completed_successfully"}, (name, needed)
             assert how["required"] is True, (name, needed)
             if how["condition"] == "service_healthy":

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from .reference import DATASETS
-from .stack import wait_for
+from .stack import LOCATION, wait_for
 
 PARQUET = {
     "backend": "/app/data/parquet",
@@ -286,22 +286,42 @@ def test_retention_spares_what_a_reader_holds_in_another_container(stack):
     assert held not in snapshots(stack)
 
 
-def test_the_daemon_has_one_code_server_which_it_has_from_its_start(stack):
-    """Dagster by itself would have started another each minute, and have two until the one before ends.
+def test_dagster_is_imported_once_in_the_daemon_and_once_for_all_runs(stack):
+    """Dagster by itself has a code server beside the daemon, another beside the web server, and a Python per run."""
 
-    And a Python for each run, which is forked off one that has imported everything.
-    """
+    def programs(service):
+        found = stack.container(service).top(ps_args="-eo pid,args")
+        return [row[-1] for row in found["Processes"] if "python" in row[-1] and "healthcheck" not in row[-1]]
 
-    def ages(program):
-        found = stack.container("dagster-daemon").top(ps_args="-eo pid,etimes,args")
-        age = found["Titles"].index("ELAPSED")
-        return [int(row[age]) for row in found["Processes"] if program in row[-1]]
+    in_daemon = programs("dagster-daemon")
+    assert sum(" deploy.pipeline.daemon " in program for program in in_daemon) == 1
+    assert sum(" from multiprocessing.forkserver import main" in program for program in in_daemon) == 1
+    assert not [program for program in in_daemon if " api grpc" in program or "multiprocessing.spawn" in program]
+    assert [program.split()[2] for program in programs("dagster-webserver")] == ["deploy.pipeline.webserver"]
+    defunct = stack.container("dagster-daemon").top(ps_args="-eo pid,args")["Processes"]
+    assert not [row for row in defunct if "<defunct>" in row[-1]], "what builds have left was not reaped"
 
-    wait_for(lambda: ages(" deploy.pipeline.daemon ")[0] > 150, "more than two minutes have passed", seconds=200)
-    (daemon,), (server,) = ages(" deploy.pipeline.daemon "), ages(" deploy.pipeline.code_server api grpc ")
-    assert server > daemon - 60
-    assert len(ages(" from multiprocessing.forkserver import main")) == 1
-    assert ages("<defunct>") == [], "what builds have left was not reaped"
+
+def test_definitions_are_served_to_the_web_server_and_not_to_the_sources_network(stack):
+    def reached(service, host):
+        return stack.exec(service, "bash", "-c", f"exec 3<>/dev/tcp/{host}/4000")[0] == 0
+
+    assert reached("dagster-webserver", "code-server")
+    assert not reached("postgres", "dagster-daemon")
+    assert stack.exec("postgres", "getent", "hosts", "dagster-daemon")[0] == 0, "the control: it is there"
+
+
+def test_a_build_that_is_cancelled_in_dagsters_page_ends_and_publishes_nothing(stack):
+    before = stack.snapshot()
+    run_id = stack.launch()
+    wait_for((stack.parquet_host_dir / "building" / run_id).is_dir, "the build has begun", seconds=120)
+    ended = stack.graphql(
+        "mutation($id: String!) { terminateRun(runId: $id) { __typename ... on PythonError { message } } }", id=run_id
+    )["terminateRun"]
+    assert ended["__typename"] == "TerminateRunSuccess", ended
+    assert stack.finished(run_id) == "CANCELED"
+    assert list((stack.parquet_host_dir / "building").iterdir()) == []
+    assert stack.snapshot() == before == snapshots(stack)[-1]
 
 
 def test_the_daemon_keeps_its_connections_to_dagsters_database(stack):
@@ -317,7 +337,7 @@ def test_the_daemon_keeps_its_connections_to_dagsters_database(stack):
     assert int(output) >= 1
 
 
-def test_a_killed_daemon_leaves_what_is_served_and_recovers(stack):
+def test_a_daemon_that_is_killed_or_loses_its_code_server_leaves_what_is_served_and_recovers(stack):
     before = stack.snapshot()
     run_id = stack.launch()
     wait_for((stack.parquet_host_dir / "building" / run_id).is_dir, "the build has begun", seconds=120)
@@ -325,6 +345,13 @@ def test_a_killed_daemon_leaves_what_is_served_and_recovers(stack):
     assert stack.snapshot() == before
     stack.up("dagster-daemon")
     assert stack.status(run_id) == "FAILURE"
+
+    stack.graphql(
+        "mutation($name: String!) { shutdownRepositoryLocation(repositoryLocationName: $name) { __typename } }",
+        name=LOCATION,
+    )
+    wait_for(lambda: stack.container("dagster-daemon").status == "exited", "the daemon ends", seconds=60)
+    stack.up("dagster-daemon")
     stack.build("dim_users")
     assert stack.snapshot() > before
     assert list((stack.parquet_host_dir / "building").iterdir()) == []

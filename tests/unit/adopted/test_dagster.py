@@ -1,4 +1,4 @@
-"""Dagster's services load an adopted project when they start, show its models, and build and publish its marts."""
+"""Dagster's daemon loads an adopted project when it starts, shows its models, and builds and publishes its marts."""
 
 import importlib.util
 import json
@@ -43,8 +43,8 @@ def shop(installed, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def start(shop):
-    """Starts the webserver's container as far as Dagster: how that ended, and the environment that Dagster gets."""
-    program = shop.root / "bin" / "dagster-webserver"
+    """Starts the daemon's container as far as Dagster: how that ended, and the environment that Dagster gets."""
+    program = shop.root / "bin" / "python"
     program.parent.mkdir()
     program.write_text(f"#!{sys.executable}\nimport json, os; print(json.dumps(dict(os.environ)))\n")
     program.chmod(0o755)
@@ -55,7 +55,7 @@ def start(shop):
         # As Compose passes on what nobody has set.
         environment = {**inherited, "DBT_TARGET": "", "DBT_PROFILE": "", "DBT_PROFILES_DIR": "", **variables}
         return subprocess.run(
-            [sys.executable, "-m", "deploy.pipeline.entrypoint", "webserver"],
+            [sys.executable, "-m", "deploy.pipeline.entrypoint", "daemon"],
             env=environment, cwd=REPO_ROOT, capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
 

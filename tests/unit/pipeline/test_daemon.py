@@ -1,54 +1,18 @@
-"""The daemon keeps its code server for as long as that lives."""
+"""The daemon's health check, where there is no daemon. With one: tests/e2e/test_phase2.py."""
 
-import pytest
-from dagster import DagsterInstance
-from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin
-from dagster._core.remote_representation.grpc_server_registry import GrpcServerRegistry
-from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster._grpc.server import GrpcServerCommand
+import yaml
 
-from deploy.pipeline.daemon import start_what_ended
-from tests.e2e.stack import wait_for
+from backend.filepaths import REPO_ROOT
+from deploy.pipeline import healthcheck
+from tests.e2e.stack import free_ports
 
 
-@pytest.fixture
-def registry(tmp_path):
-    with (
-        DagsterInstance.local_temp(str(tmp_path)) as instance,
-        GrpcServerRegistry(
-            instance_ref=instance.get_ref(),
-            server_command=GrpcServerCommand.API_GRPC,
-            heartbeat_ttl=60,
-            startup_timeout=300,
-            wait_for_processes_on_shutdown=True,
-        ) as registry,
-    ):
-        yield registry
+def test_without_what_serves_the_definitions_the_daemon_is_not_up(monkeypatch):
+    (port,) = free_ports(1)
+    monkeypatch.setattr(healthcheck, "CODE_SERVER", ("127.0.0.1", int(port)))
+    assert f"at 127.0.0.1:{port} (" in healthcheck.missing()
 
 
-@pytest.fixture
-def served(registry, tmp_path):
-    """The process that serves the code now, as the daemon asks for it."""
-    (tmp_path / "code.py").write_text("import dagster\ndefs = dagster.Definitions()\n")
-    target = LoadableTargetOrigin(python_file=str(tmp_path / "code.py"))
-    origin = ManagedGrpcPythonEnvCodeLocationOrigin(target, "code")
-    return lambda: registry.get_grpc_server_entry(origin).process.server_process
-
-
-def test_a_code_server_is_kept_until_it_ends_and_then_replaced(registry, served):
-    first = served()
-    start_what_ended(registry)
-    assert served() is first
-    first.kill()
-    wait_for(lambda: first.poll() is not None, "it has ended", seconds=60, every=0.01)
-    start_what_ended(registry)
-    second = served()
-    assert second is not first
-    assert second.poll() is None
-
-
-def test_dagsters_own_way_starts_another_one_each_time(registry, served):
-    """The control: if this fails, Dagster has changed, and so may we."""
-    first = served()
-    registry.clear_all_grpc_endpoints()
-    assert served() is not first
+def test_dagster_looks_for_the_definitions_where_they_are_served():
+    (entry,) = yaml.safe_load((REPO_ROOT / "deploy/pipeline/workspace.yaml").read_text())["load_from"]
+    assert (entry["grpc_server"]["host"], entry["grpc_server"]["port"]) == healthcheck.CODE_SERVER
