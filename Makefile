@@ -42,7 +42,7 @@ IMAGES := tests/e2e/test_images.py tests/e2e/test_bundle.py
 ROLLOUT_TESTS := tests/e2e/test_rollout.py tests/e2e/test_rollout_faults.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dbt marts token up start down logs ps clean snapshots rollback-data preflight verify promote rollback status finalize setup secrets images bundle locks fmt check test unit e2e soak chaos bench bench-quick bench-growth
+.PHONY: help demo dbt marts token up start down logs ps clean snapshots rollback-data preflight verify promote rollback status finalize setup secrets images bundle locks fmt check lint test unit ready e2e soak chaos bench bench-quick bench-growth
 
 help:  ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -139,19 +139,26 @@ fmt:  ## Format the code
 
 check:  ## Format, lint, types, unit tests, Compose and Dockerfile linters
 	@deploy/setup.sh venv
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory unit
+
+lint:
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/hadolint -c .hadolint.yaml deploy/images/*.Dockerfile deploy/images/standin/*.Dockerfile
 	@.venv/bin/compose-lint compose/base.yaml
 	@$(PY) -m deploy.images.audit
-	@$(MAKE) --no-print-directory unit
 
 unit:  ## Tests without containers
-	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25 tests/chaos/test_store.py tests/unit tests/compose
+	@MAKEFLAGS= $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 25 tests/chaos/test_store.py tests/unit tests/compose
 
-e2e:  ## Tests in a browser, and against real containers
+# What tests of containers need, while others run.
+ready:
 	@deploy/setup.sh
 	@deploy/setup.sh browser wrk
+	@set -a && . .cache/images.env && $(PY) -m tests.e2e.images
+
+e2e: ready  ## Tests in a browser, and against real containers
 	@set -a && . .cache/images.env && $(PY) -m pytest -n 2 --durations 25 --dist loadfile --no-loadscope-reorder tests/page tests/e2e tests/chaos/e2e tests/bench $(IMAGES:%=--ignore %) $(ROLLOUT_TESTS:%=--ignore %)
 	@set -a && . .cache/images.env && $(PY) -m pytest -n 2 --durations 5 --dist loadfile $(IMAGES)
 	@set -a && . .cache/images.env && $(PY) -m pytest --durations 5 $(ROLLOUT_TESTS)
@@ -178,5 +185,6 @@ bench-growth:  ## From 100,000 rows to 10 million, from 10 datasets to 1,000, an
 	@$(PY) -m tests.bench growth $(BENCH)
 
 test:  ## Everything, end to end; sets up what it needs
-	@$(MAKE) --no-print-directory check
+	@deploy/setup.sh venv
+	@$(MAKE) --no-print-directory -j 3 unit lint ready
 	@$(MAKE) --no-print-directory e2e

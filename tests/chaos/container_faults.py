@@ -73,7 +73,7 @@ def _pause(container: Container) -> None:
     container.pause()
 
 
-@_fault("docker pause of the daemon mid-build, another one builds", fast=1)
+@_fault("docker pause of the daemon mid-build, another one builds", fast=0)
 def daemon_paused(site):
     run_id, _ = _begun(site)
     daemon = site.stack.container("dagster-daemon")

@@ -1,5 +1,4 @@
 import os
-import subprocess
 import uuid
 from dataclasses import dataclass
 
@@ -7,10 +6,10 @@ import pytest
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
-from backend import lockfile
 from backend.filepaths import REPO_ROOT
 from tests.page.browser import chromium, open_tab  # noqa: F401 - fixtures
 
+from .images import build, name_them
 from .reference import Reference
 from .stack import CHECKOUT, Stack, alone, wait_for
 
@@ -20,13 +19,7 @@ _RUN = pytest.StashKey()
 
 
 def pytest_configure(config):
-    """Images of this checkout: another one on the same machine has its own."""
-    for line in (REPO_ROOT / ".cache" / "images.env").read_text().splitlines():
-        name, _, value = line.partition("=")
-        os.environ.setdefault(name, value)
-    for name in ("backend", "pipeline", "gateway"):
-        os.environ.setdefault(f"{name.upper()}_IMAGE", f"parquet-marts/{name}:test-{CHECKOUT}")
-    os.environ.setdefault("COMPOSE_BAKE", "false")
+    name_them()
     # Once, though two conftest.py have this hook.
     if _RUN not in config.stash and not hasattr(config, "workerinput"):
         run = config.stash[_RUN] = alone()
@@ -36,12 +29,7 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session", autouse=True)
 def images():
-    with lockfile.held(REPO_ROOT / ".cache" / "images.lock", "the tests' images", wait=900):
-        built = subprocess.run(
-            ["docker", "compose", "-f", "compose/base.yaml", "build", "--quiet"],
-            cwd=REPO_ROOT, capture_output=True, text=True, check=False, timeout=900,
-        )  # fmt: skip
-    assert built.returncode == 0, built.stderr[-3000:]
+    build()
 
 
 @pytest.fixture(scope="module")
