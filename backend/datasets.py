@@ -101,6 +101,10 @@ def describe(connection: DuckDBPyConnection, relation: str, descriptions: dict[s
     )
 
 
+NUMBERED = {"rowid", "file_row_number"}
+"""DuckDB's own columns that number the rows of a table and of a file."""
+
+
 def numbered(relation: str, columns: Sequence[Column], position: str | None) -> tuple[str, str]:
     """The relation, and a column of it that numbers its rows: ``position``, which DuckDB has for that; of a view, None.
 

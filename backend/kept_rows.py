@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
 from struct import pack, unpack_from
 from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+BATCH_ROWS = 32_768
+"""Rows that are in memory at once, some ten MB; also those of a row group of Parquet."""
+
 _OFFSET_BYTES = 8
+_ROWS = pa.Array.from_buffers(pa.int32(), BATCH_ROWS, [None, pa.py_buffer(array("i", range(BATCH_ROWS)))])
 
 
 class TooLarge(Exception):
@@ -49,13 +53,17 @@ class Documents:
         size: int = self._rows.nbytes
         return size
 
-    def page(self, positions: pa.Int64Array) -> bytes:
-        """The rows at these positions, counted from 0, in this order, as a JSON array."""
+    def page(self, positions: pa.Int64Array, *, rising: bool) -> bytes:
+        """The rows at these positions, counted from 0, in this order, as a JSON array; ``rising``: that of the rows."""
         if not len(positions):
             return b"[]"
-        _, offsets, text = self._rows.take(positions).buffers()
-        (end,) = unpack_from("=q", offsets, len(positions) * _OFFSET_BYTES)
-        return b"".join((b"[", memoryview(text)[: end - 1], b"]"))
+        first = _side_by_side(positions) if rising else None
+        rows = self._rows.take(positions) if first is None else self._rows.slice(first, len(positions))
+        _, offsets, text = rows.buffers()
+        begin, end = (
+            unpack_from("=q", offsets, at * _OFFSET_BYTES)[0] for at in (rows.offset, rows.offset + len(rows))
+        )
+        return b"".join((b"[", memoryview(text)[begin : end - 1], b"]"))
 
 
 class Batch:
@@ -79,15 +87,47 @@ class Batch:
         """Names and types."""
         return self._rows.schema
 
-    def at(self, positions: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The rows at these positions, which are the one column of as many batches."""
-        return (self._rows.take(batch.column(0)) for batch in positions)
+    def at(self, positions: pa.Int64Array, *, rising: bool) -> pa.RecordBatch:
+        """The rows at these positions, counted from 0, in this order; ``rising``: that of the rows."""
+        first = _side_by_side(positions) if rising else None
+        if first is None:
+            return blanked(self._rows.take(positions))
+        parts = ((column, column.slice(first, len(positions))) for column in self._rows.columns)
+        # Of bits the bytes have those of other rows, too. All else is copied as it is, which is faster than `take`.
+        columns = [column.take(positions) if _has_bits(part) else pa.concat_arrays([part]) for column, part in parts]
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+
+def _side_by_side(positions: pa.Int64Array) -> int | None:
+    """The first of these positions, which rise, where they are of rows side by side, as a user's are; else None."""
+    if not len(positions):
+        return None
+    first: int = positions[0].as_py()
+    return first if positions[len(positions) - 1].as_py() - first == len(positions) - 1 else None
+
+
+def alone(batch: pa.RecordBatch, first: int, count: int) -> pa.RecordBatch:
+    """A part of the batch by itself: written as Arrow, a slice has up to 63 bytes of the rows beside it."""
+    part = batch.slice(first, count)
+    return part if part.num_rows == batch.num_rows else part.take(_ROWS.slice(0, part.num_rows))
+
+
+def blanked(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with nothing where it is null: DuckDB leaves there what was in its memory before, whosever it was."""
+    rows = _ROWS.slice(0, batch.num_rows)
+    columns = [column.take(rows) if _has_bits(column) else column for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
+def _has_bits(column: pa.Array) -> bool:
+    """Whether the column takes less than a byte of a row, of what is null or of what is true."""
+    return bool(column.null_count) or pa.types.is_boolean(column.type) or pa.types.is_nested(column.type)
 
 
 def read(reader: pa.RecordBatchReader, room: int) -> Batch:
-    """The reader's rows, in the order of their positions. Raises TooLarge."""
+    """The reader's rows, in the order of their positions, blanked. Raises TooLarge."""
     batches, size = [], 0
-    for batch in reader:
+    for batch in map(blanked, reader):
         batches.append(batch)
         size += batch.nbytes
         if size > room:

@@ -37,13 +37,18 @@ def rows(connection: Connection, query: Query, caller: Principal) -> tuple[bytes
     """
     form = FORM if query.whole_rows else None
     if form and isinstance(kept := query.dataset.kept.get(form), Documents):
-        found = _found(connection, query, sql.positions(query, caller), form)
-        return kept.page(found.slice(0, query.limit).combine_chunks()), len(found)
+        found = positions(connection, query, caller, form)
+        return kept.page(found.slice(0, query.limit), rising=not query.order), len(found)
     part = len(query.columns) if query.grouped else _COLUMNS_AT_ONCE
     some = (replace(query, columns=query.columns[start : start + part]) for start in range(0, len(query.columns), part))
     parts = [_found(connection, query, sql.documents(columns, caller), form) for columns in some]
     documents = parts[0] if len(parts) == 1 else _side_by_side(parts)
     return b"[%b]" % _joined(documents.slice(0, query.limit)), len(documents)
+
+
+def positions(connection: Connection, query: Query, caller: Principal, form: str) -> pa.Int64Array:
+    """Of the page's rows, which are kept in that form, and of one more where there is a next page."""
+    return _found(connection, query, sql.positions(query, caller), form).combine_chunks()
 
 
 def _found(connection: Connection, query: Query, statement: sql.Statement, form: str | None) -> pa.ChunkedArray:

@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from backend.api.analytics import documents, sql
 from backend.api.analytics.answer import Answer, Export
 from backend.api.analytics.cursor import Cursor
-from backend.api.analytics.formats import EXPORTS, Format, negotiated
+from backend.api.analytics.formats import EXPORTS, Format, count, negotiated
 from backend.api.analytics.models import DatasetInfo, DatasetList, QueriesBody, QueryResult, QueryResults
 from backend.api.analytics.query import Query, Request, parse, read_request
 from backend.api.problems import ApiError, ErrorEnvelope, bad_parameter
@@ -212,7 +212,7 @@ async def query_dataset(request: HttpRequest, dataset_id: DatasetId, caller: Cal
         query = _query(connection, asked, caller, request.app.state.settings)
         result = _result(request, connection, asked, query, caller)
         if _wants_count(request):
-            ((total,),) = connection.execute(*sql.total(query, caller), on=query.dataset).fetchall()
+            total = count(connection, query, caller)
             answer.headers.update(_counted(query, total, on_page=result["row_count"]))
         return result
 
@@ -329,19 +329,18 @@ def _export(request: HttpRequest, asked: Request, caller: Principal, format_: Fo
 
     def work(connection: Connection) -> Iterator[bytes]:
         query = _query(connection, asked, caller, limits)
-        ((total,),) = connection.execute(*sql.total(query, caller), on=query.dataset).fetchall()
-        count = max(0, min(query.limit, total - query.offset))
-        answer.headers["X-Row-Count"] = str(count)
+        part = format_.part(connection, query, caller, counted=_wants_count(request))
+        answer.headers["X-Row-Count"] = str(part.rows)
         name = f"{query.dataset.id}_{connection.snapshot or f'{connection.last_refresh:%Y%m%dT%H%M%S}'}.{format_.name}"
         answer.headers["Content-Disposition"] = f"attachment; filename*=utf-8''{quote(name)}"
-        if _wants_count(request):
-            answer.headers.update(_counted(query, total, on_page=count))
-        if total > query.offset + count and query.limit:
+        if part.total is not None and _wants_count(request):
+            answer.headers.update(_counted(query, part.total, on_page=part.rows))
+        if part.more and query.limit:
             cursor = _next(request, connection, asked, query)
             answer.headers["X-Next-Cursor"] = cursor
             path = quote(request.url.path)  # which is decoded here
             answer.headers["Link"] = f'<{path}?cursor={cursor}&format={format_.name}>; rel="next"'
-        return format_.written(connection, query, caller, count)
+        return part.pieces
 
     answer = Export(
         request,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -25,15 +24,10 @@ from backend.auth import Principal
 from backend.datasets import children
 from backend.duckdb.client import Connection
 from backend.duckdb.tables import Form
-from backend.kept_rows import Batch, read, written
+from backend.kept_rows import BATCH_ROWS, Batch, alone, blanked, read, written
 from backend.quoting import quoted
 
 Batches = Iterator[pa.RecordBatch]
-
-BATCH_ROWS = 32_768
-"""Rows that are in memory at once, some ten MB; also those of a row group of Parquet."""
-
-_ROWS = pa.Array.from_buffers(pa.int32(), BATCH_ROWS, [None, pa.py_buffer(array("i", range(BATCH_ROWS)))])
 
 # What Arrow and Parquet, or their readers, have no exact type for.
 _COLUMNAR = {
@@ -69,20 +63,51 @@ class Format:
     compressible: bool = True
     form: str | None = None
 
-    def written(self, connection: Connection, query: Query, caller: Principal, count: int) -> Iterator[bytes]:
-        """Pieces of the first ``count`` rows of an export; one piece at least. Raises duckdb.Error."""
+    def part(self, connection: Connection, query: Query, caller: Principal, *, counted: bool) -> Part:
+        """The rows of an export, with those of all pages ``counted``. Raises duckdb.Error."""
         form = self.form if query.whole_rows else None
         kept = query.dataset.kept.get(form) if form else None
-        rows = kept if isinstance(kept, Batch) else None
-        statement, before = sql.scan_positions(query, caller) if rows else sql.scan(query, caller, self.shape)
+        if form and isinstance(kept, Batch):
+            found = documents.positions(connection, query, caller, form)
+            chosen = found.slice(0, query.limit)
+            # In batches as they are without what is kept.
+            before = 0 if query.order else query.offset % BATCH_ROWS
+            starts = range(-before, len(chosen), BATCH_ROWS) if len(chosen) else ()
+            some = (chosen.slice(max(start, 0), BATCH_ROWS + min(start, 0)) for start in starts)
+            made = (kept.at(positions, rising=not query.order) for positions in some)
+            total = count(connection, query, caller) if counted else None
+            return Part(len(chosen), len(found) > query.limit, total, self.encode(kept.schema, made))
+        total = count(connection, query, caller)
+        rows = max(0, min(query.limit, total - query.offset))
+        statement, before = sql.scan(query, caller, self.shape)
         reader = connection.execute(*statement, on=query.dataset, form=form).to_arrow_reader(BATCH_ROWS)
-        schema, batches = (rows.schema, rows.at(reader)) if rows else (reader.schema, reader)
-        return self.encode(schema, _cut(batches, before, count))
+        batches = _cut(reader, before, rows)
+        pieces = self.encode(reader.schema, map(blanked, batches) if self.form else batches)
+        return Part(rows, total > query.offset + rows, total, pieces)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of an export: how many, whether more follow, how many there are, and their pieces, one at least.
+
+    How many there are is None where nobody counted them.
+    """
+
+    rows: int
+    more: bool
+    total: int | None
+    pieces: Iterator[bytes]
+
+
+def count(connection: Connection, query: Query, caller: Principal) -> int:
+    """How many rows there are on all pages. Raises duckdb.Error."""
+    ((total,),) = connection.execute(*sql.total(query, caller), on=query.dataset).fetchall()
+    return int(total)
 
 
 def _cut(batches: Batches, before: int, count: int) -> Batches:
     while count and (batch := next(batches, None)) is not None:
-        part = batch.slice(min(before, batch.num_rows), count)
+        part = alone(batch, min(before, batch.num_rows), count)
         before = max(0, before - batch.num_rows)
         count -= part.num_rows
         if part.num_rows:
@@ -121,22 +146,11 @@ def _csv(schema: pa.Schema, batches: Batches) -> Iterator[bytes]:
 
 
 def _arrow(schema: pa.Schema, batches: Batches) -> Iterator[bytes]:
-    pieces = Pieces()
-    with pa.ipc.new_stream(pieces, schema) as writer:
-        for batch in batches:
-            writer.write_batch(_blanked(batch))
-            yield pieces.take()
-    yield pieces.take()
-
-
-def _blanked(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with nothing where it is null: DuckDB leaves there what was in its memory before, whosever it was."""
-    rows = _ROWS.slice(0, batch.num_rows)
-    columns = [
-        column.take(rows) if column.null_count or pa.types.is_nested(column.type) else column
-        for column in batch.columns
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+    head = schema.serialize()
+    for batch in batches:
+        yield b"".join((head, batch.serialize()))
+        head = b""
+    yield b"".join((head, _END_OF_STREAM))
 
 
 def _parquet(schema: pa.Schema, batches: Batches) -> Iterator[bytes]:
@@ -150,6 +164,7 @@ def _parquet(schema: pa.Schema, batches: Batches) -> Iterator[bytes]:
 
 JSON = "application/json"
 _COLUMNS = "columns"
+_END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 EXPORTS = (
     Format("csv", "text/csv", csv_field, _csv),
     Format("arrow", "application/vnd.apache.arrow.stream", columnar, _arrow, form=_COLUMNS),

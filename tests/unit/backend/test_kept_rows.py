@@ -85,9 +85,9 @@ def kept(database, names, form="json"):
 
 def asked_of(monkeypatch, ask):
     """What ``ask`` gives, and how many answers were made of rows that are kept meanwhile."""
-    asked, positions = [], sql._positions
+    asked, positions = [], sql.positions
     with monkeypatch.context() as patch:
-        patch.setattr(sql, "_positions", lambda *given: asked.append(given) or positions(*given))
+        patch.setattr(sql, "positions", lambda *given: asked.append(given) or positions(*given))
         return ask(), len(asked)
 
 
@@ -329,8 +329,13 @@ def test_pages_of_written_rows():
     )
     found = written(reader, 10_000)
     assert found.count == 3
-    assert found.page(pa.array([2, 0, 0, 1])).decode() == '[{"b":"\U0001f642"},{},{},{"ü":1}]'
-    assert found.page(pa.array([], pa.int64())) == b"[]"
+    assert found.page(pa.array([2, 0, 0, 1]), rising=False).decode() == '[{"b":"\U0001f642"},{},{},{"ü":1}]'
+    assert found.page(pa.array([0, 2, 1]), rising=False).decode() == '[{},{"b":"\U0001f642"},{"ü":1}]'
+    assert found.page(pa.array([0, 2]), rising=True).decode() == '[{},{"b":"\U0001f642"}]'
+    assert found.page(pa.array([1, 2]), rising=True).decode() == '[{"ü":1},{"b":"\U0001f642"}]'
+    assert found.page(pa.array([7, 1, 8])[1:2], rising=True).decode() == '[{"ü":1}]'
+    for rising in (True, False):
+        assert found.page(pa.array([], pa.int64()), rising=rising) == b"[]"
 
 
 def test_what_is_larger_than_the_room_is_given_up_early():
