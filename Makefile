@@ -137,12 +137,12 @@ locks:  ## Resolve the versions anew after a change of pyproject.toml
 fmt:  ## Format the code
 	@.venv/bin/ruff format --quiet . && .venv/bin/ruff check --quiet --fix .
 
-check:  ## Format, lint, types, unit tests, Compose and Dockerfile linters
+check:  ## What needs no containers: lint and unit
 	@deploy/setup.sh venv
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
 
-lint:
+lint:  ## Format, lint, types, Compose and Dockerfile linters, known advisories
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/hadolint -c .hadolint.yaml deploy/images/*.Dockerfile deploy/images/standin/*.Dockerfile
@@ -152,8 +152,7 @@ lint:
 unit:  ## Tests without containers
 	@MAKEFLAGS= $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 25 tests/chaos/test_store.py tests/unit tests/compose
 
-# What tests of containers need, while others run.
-ready:
+ready:  ## What tests of containers need: set-up, a browser, the images of this checkout
 	@deploy/setup.sh
 	@deploy/setup.sh browser wrk
 	@set -a && . .cache/images.env && $(PY) -m tests.e2e.images
