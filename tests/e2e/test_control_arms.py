@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -30,6 +31,9 @@ from .reader.raced import FIRST_SCAN, SECOND_SCAN, Raced
 
 SECRET = "s" * 64
 BANK = Read("batch", ALL_ROWS, BATCHES["the bank's books"], "the bank's books")
+# Sorted: what DuckDB does for a limit alone does not lose these races.
+SORTED = (replace(query, order=query.order or query.select[:1]) for query in BANK.queries)
+SORTED_BANK = replace(BANK, queries=tuple(SORTED))
 ONE_USER = Read("batch", 1, BATCHES["one user's books"], "one user's books")
 ACCOUNTS = Read("rows", ALL_ROWS, (Query("dim_accounts"),))
 WALK = Read("page", 1, (Query("fct_transactions", limit=150),))
@@ -142,8 +146,8 @@ def columns_at(file):
 
 
 RACES = {
-    "an error": ("compressed", FIRST_SCAN, BANK, ("FAILED",)),
-    "rows of both files": ("moved", SECOND_SCAN, BANK, ("VIOLATION", "balances sum to")),
+    "an error": ("compressed", FIRST_SCAN, SORTED_BANK, ("FAILED",)),
+    "rows of both files": ("moved", SECOND_SCAN, SORTED_BANK, ("VIOLATION", "balances sum to")),
     "missing rows": ("reversed", FIRST_SCAN, ONE_USER, ("VIOLATION", "None follows from the other mart")),
 }
 
