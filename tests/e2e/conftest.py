@@ -94,5 +94,7 @@ def postgres(images, tmp_path_factory):
 
 def pytest_collection_modifyitems(items):
     # A broken image fails everything else, so look at the images first; then begin with what takes longest.
-    first = ("test_images.py", "test_takeover.py", "test_phases.py")
+    first = (
+        "test_images.py", "test_takeover.py", "test_phases.py", "test_faults.py", "test_bench.py", "test_phase2.py",
+    )  # fmt: skip
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
