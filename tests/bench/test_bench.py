@@ -70,34 +70,6 @@ def test_a_run_measures_everybody_reports_and_leaves_nothing_behind(tmp_path):
     assert below(temporary) == []
 
 
-def test_a_run_along_sizes_has_every_figure_of_each_and_leaves_nothing_behind(tmp_path):
-    temporary, output = tmp_path / "temporary", tmp_path / "output"
-    temporary.mkdir()
-    sizes = ("--rows", "500", "--rows", "1000", "--datasets", "2", "--datasets", "3")
-    run = bench("growth", *sizes, "--output", str(output), *SMALL, temporary=temporary)
-    said, _ = run.communicate()
-    assert run.returncode == 0, said
-    points = json.loads((output / "growth.json").read_text())["points"]
-    figures = {
-        *(f"{asked} {what} ms" for asked in ("Q1", "Q2", "Q3", "datasets") for what in ("p50", "CPU")),
-        *("start to ready s", "memory MB", "publish another mart s", "another mart visible after s"),
-        *("publish the mart s", "the mart visible after s"),
-    }
-    builds = {f"parsed {when}, {what} s" for when in ("before", "anew") for what in ("CPU", "wall")}
-    assert {(point["curve"], point["at"], point["figure"]) for point in points} == {
-        *(("rows", size, figure) for size in (500, 1000) for figure in figures),
-        *(("datasets", size, figure) for size in (2, 3) for figure in figures),
-        *(("build", who, figure) for who in ("dbt build", "pipeline") for figure in builds),
-        ("start", "default data", "start to ready s"),
-    }
-    assert all(point["value"] > 0 for point in points if "CPU ms" not in point["figure"])  # ticks are 10 ms
-    report = (output / "growth.md").read_text()
-    assert "not measured" not in report
-    assert report.count("### Where it bends") == 2
-    assert list(temporary.iterdir()) == []
-    assert below(temporary) == []
-
-
 def test_a_run_that_is_broken_off_leaves_nothing_behind(tmp_path):
     run = bench(
         "quick", "--question", "Q1", "--output", str(tmp_path / "output"), *SMALL, temporary=tmp_path, bufsize=1
