@@ -149,6 +149,7 @@ lint:  ## Format, lint, types, Compose and Dockerfile linters, known advisories
 	@.venv/bin/compose-lint compose/base.yaml
 	@$(PY) -m deploy.images.audit
 
+# Without the flags of `make -j`: tests start a make of their own.
 unit:  ## Tests without containers
 	@MAKEFLAGS= $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 25 tests/chaos/test_store.py tests/unit tests/compose
 

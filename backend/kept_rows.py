@@ -91,7 +91,7 @@ class Batch:
         """The rows at these positions, counted from 0, in this order; ``rising``: that of the rows."""
         first = _side_by_side(positions) if rising else None
         if first is None:
-            return blanked(self._rows.take(positions))
+            return self._rows.take(positions)
         parts = ((column, column.slice(first, len(positions))) for column in self._rows.columns)
         # Of bits the bytes have those of other rows, too. All else is copied as it is, which is faster than `take`.
         columns = [column.take(positions) if _has_bits(part) else pa.concat_arrays([part]) for column, part in parts]

@@ -333,7 +333,7 @@ def _export(request: HttpRequest, asked: Request, caller: Principal, format_: Fo
         answer.headers["X-Row-Count"] = str(part.rows)
         name = f"{query.dataset.id}_{connection.snapshot or f'{connection.last_refresh:%Y%m%dT%H%M%S}'}.{format_.name}"
         answer.headers["Content-Disposition"] = f"attachment; filename*=utf-8''{quote(name)}"
-        if part.total is not None and _wants_count(request):
+        if part.total is not None:
             answer.headers.update(_counted(query, part.total, on_page=part.rows))
         if part.more and query.limit:
             cursor = _next(request, connection, asked, query)

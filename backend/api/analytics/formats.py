@@ -64,7 +64,7 @@ class Format:
     form: str | None = None
 
     def part(self, connection: Connection, query: Query, caller: Principal, *, counted: bool) -> Part:
-        """The rows of an export, with those of all pages ``counted``. Raises duckdb.Error."""
+        """The rows of an export, of which those of all pages may be ``counted``. Raises duckdb.Error."""
         form = self.form if query.whole_rows else None
         kept = query.dataset.kept.get(form) if form else None
         if form and isinstance(kept, Batch):
@@ -83,14 +83,14 @@ class Format:
         reader = connection.execute(*statement, on=query.dataset, form=form).to_arrow_reader(BATCH_ROWS)
         batches = _cut(reader, before, rows)
         pieces = self.encode(reader.schema, map(blanked, batches) if self.form else batches)
-        return Part(rows, total > query.offset + rows, total, pieces)
+        return Part(rows, total > query.offset + rows, total if counted else None, pieces)
 
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of an export: how many, whether more follow, how many there are, and their pieces, one at least.
+    """The rows of an export: how many, whether more follow, how many there are if that was asked, and their pieces.
 
-    How many there are is None where nobody counted them.
+    There is one piece at least.
     """
 
     rows: int
