@@ -24,12 +24,16 @@ _PARQUET_TYPES = {"timestamp_s": "TIMESTAMP", "timestamp_ms": "TIMESTAMP", "enum
 
 @dataclass(frozen=True)
 class Column:
-    """A column: ``type`` is the text the API shows, ``sqltype`` what DuckDB says of this relation."""
+    """A column: ``type`` is the text the API shows, ``sqltype`` what DuckDB says of this relation.
+
+    ``bounded``: it is known that all its moments are of years with four digits.
+    """
 
     name: str
     type: str
     description: str
     sqltype: DuckDBPyType
+    bounded: bool = False
 
 
 @dataclass(frozen=True)

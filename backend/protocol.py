@@ -28,13 +28,15 @@ class _Gathered:
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
-        self._pending: list[bytes] = []
+        self._pending: list[bytes | memoryview] = []
+        self._size = 0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         if not self._pending:
             self._loop.call_soon(self._flush)
         self._pending.append(data)
-        if sum(map(len, self._pending)) > _AT_ONCE_BYTES:
+        self._size += len(data)
+        if self._size > _AT_ONCE_BYTES:
             self._flush()
 
     def close(self) -> None:
@@ -46,5 +48,9 @@ class _Gathered:
 
     def _flush(self) -> None:
         if self._pending:
-            data, self._pending = b"".join(self._pending), []
-            self._transport.write(data)
+            pending, size = self._pending, self._size
+            self._pending, self._size = [], 0
+            if size > _AT_ONCE_BYTES:
+                self._transport.writelines(pending)  # without a copy
+            else:
+                self._transport.write(b"".join(pending))

@@ -1,12 +1,28 @@
-"""A file to write to whose content is taken away piece by piece, so that it never is in memory as a whole."""
+"""Bodies of answers, piece by piece: none is in memory as a whole, and none is copied to be put together."""
 
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
+
+Buffer = bytes | memoryview
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some bytes of a body, in parts that follow one another; the ``last`` piece is all that was left of it."""
+
+    parts: tuple[Buffer, ...]
+    last: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(map(len, self.parts))
 
 
 class Pieces(io.RawIOBase):
-    """What was written since the last ``take``. ``tell`` counts from the beginning, as writers of formats need it."""
+    """A file: what was written since the last ``take``. ``tell`` counts from the beginning, as writers need it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -81,6 +81,7 @@ class Generation:
             datasets = self.datasets | {
                 name: replace(
                     self.datasets[name],
+                    columns=table.columns,
                     relation=table.relation,
                     position=table.position,
                     table=True,

@@ -35,6 +35,7 @@ _NICE = 10
 _REST_SECONDS = 60.0  # between an instance that failed for good and the next: what it fails on may be asked again
 _POSITION = "rowid"
 _BATCH_ROWS = 20_480
+_MOMENTS = ("date", "timestamp", "timestamp with time zone")
 K = TypeVar("K", bound=Hashable)
 _HELD = "SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'IN_MEMORY_TABLE'"
 
@@ -339,9 +340,20 @@ def _table(instance: duckdb.DuckDBPyConnection, mart: Mart, file: InMemory) -> T
         cursor.execute(f"ATTACH ':memory:' AS {quoted(mart.sha256)} (COMPRESS)")
         cursor.execute(f"CREATE TABLE {relation} AS SELECT * FROM {parquet_file(file.path)}")  # noqa: S608 - our path
         cursor.execute(f"CHECKPOINT {quoted(mart.sha256)}")  # which is what compresses it
-        columns = columns_of(cursor, relation, mart, Path(file.path))
+        columns = _bounded(cursor, relation, columns_of(cursor, relation, mart, Path(file.path)))
         relation, position = numbered(relation, columns, _POSITION)
         return Table(relation, position, max(0, _held(cursor) - before), columns)
+
+
+def _bounded(cursor: duckdb.DuckDBPyConnection, relation: str, columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    """The columns, of which it is known now which have no other years than from 1000 to 9999: these are shorter SQL."""
+    moments = [quoted(column.name) for column in columns if column.sqltype.id in _MOMENTS]
+    if not moments:
+        return columns
+    bounded = ", ".join(f"coalesce(min({m}) >= '1000-01-01' AND max({m}) < '10000-01-01', true)" for m in moments)
+    found = cursor.execute(f"SELECT {bounded} FROM {relation}").fetchall()[0]  # noqa: S608 - made here
+    known = dict(zip(moments, found, strict=True))
+    return tuple(replace(column, bounded=known.get(quoted(column.name), False)) for column in columns)
 
 
 def _kept(instance: duckdb.DuckDBPyConnection, mart: Mart, table: Table, form: Form, room: int) -> KeptRows:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
@@ -25,14 +25,16 @@ from starlette.types import Message, Receive, Scope, Send
 
 from backend.api import compression, negotiation, problems
 from backend.api.admission import Admission, Job
+from backend.api.analytics import documents
 from backend.api.analytics.kept import Kept, KeptAnswers
+from backend.api.pieces import Buffer, Piece
 from backend.api.problems import ApiError
 from backend.auth import Principal
 from backend.duckdb.client import Connection, Database, State
 from backend.errors import SnapshotCorrupt
 
 T = TypeVar("T")
-Sent = Callable[[Awaitable[None]], Awaitable[None]]
+Sent = Callable[[Coroutine[Any, Any, None]], Awaitable[None]]
 """Waits for a part to be on its way, no longer than the answer may take."""
 
 log = structlog.get_logger(__name__)
@@ -133,27 +135,28 @@ class Answer(Response):
         return await self._in_time(asyncio.wrap_future(found)) if isinstance(found, Future) else found
 
     def _read(self, job: Job) -> Kept:
-        body = b"".join(self._database.read(lambda connection: self._pieces(connection, job), self._snapshot))
+        pieces = self._database.read(lambda connection: self._pieces(connection, job), self._snapshot)
+        body = b"".join(part for piece in pieces for part in piece.parts)
         if self.status_code == _OK:
             self.headers["Content-Length"] = str(len(body))
         pages = getattr(self._request.state, "pages", False)
         return Kept(self.status_code, tuple(self.raw_headers), body, pages=pages)
 
-    def _encoded(self, connection: Connection) -> Iterator[bytes]:
-        return iter([orjson.dumps(self._work(connection))])
+    def _encoded(self, connection: Connection) -> Iterator[Piece]:
+        return iter([Piece(documents.encoded(self._work(connection)), last=True)])
 
-    def _pieces(self, connection: Connection, job: Job) -> Iterator[bytes]:
-        """The body in pieces, the first of which is made; none when the client has it already."""
+    def _pieces(self, connection: Connection, job: Job) -> Iterator[Piece]:
+        """The body in pieces, the first of which is made; an empty one when the client has it already."""
         job.interruptible(connection.interrupt)
         self._described(connection)
         if self._is_known():
             self.status_code = _NOT_MODIFIED
             connection.hold()  # for the `next` that the answer the client has may have
-            return iter([b""])
+            return iter([Piece((), last=True)])
         pieces = self._encoded(connection)
         first = next(pieces)
         pieces = chain([first], pieces)
-        if self._coding is None or len(first) < _WORTH_COMPRESSING:
+        if self._coding is None or first.size < _WORTH_COMPRESSING:
             return pieces
         self.headers["Content-Encoding"] = self._coding
         return compression.CODINGS[self._coding](pieces)
@@ -183,11 +186,11 @@ class Answer(Response):
         depends_on = [
             snapshot,
             [self._caller.user_id, self._caller.all_rows],
-            [request.method, request.url.path, sorted(request.query_params.multi_items()), self._question],
+            [request.method, request.scope["path"], sorted(request.query_params.multi_items()), self._question],
             [request.headers.get("prefer"), self.media_type, self._coding],
             request.app.state.answered_with,
         ]
-        return hashlib.sha256(json.dumps(depends_on).encode()).digest()
+        return hashlib.sha256(orjson.dumps(depends_on)).digest()
 
     def _is_known(self) -> bool:
         known = ",".join(self._request.headers.getlist("if-none-match")).split(",")
@@ -223,10 +226,11 @@ async def send_whole(request: Request, kept: Kept, sent: Sent, send: Send) -> No
         if len(kept.body) <= SMALL:
             await sent(_at_once(send, start, _part(kept.body, more=False)))
             return
-        await sent(_at_once(send, start, _part(kept.body[:_PART_BYTES], more=True)))
-        for first in range(_PART_BYTES, len(kept.body), _PART_BYTES):
-            await sent(send(_part(kept.body[first : first + _PART_BYTES], more=True)))
-        await sent(send(_part(b"", more=False)))  # when all before it is on its way
+        body = memoryview(kept.body)
+        await sent(_at_once(send, start, _part(body[:_PART_BYTES], more=True)))
+        for first in range(_PART_BYTES, len(body), _PART_BYTES):
+            await sent(_at_once(send, _part(body[first : first + _PART_BYTES], more=True)))
+        await sent(_at_once(send, _part(b"", more=False)))  # when all before it is on its way
 
 
 async def send_in_time(request: Request, kept: Kept, send: Send) -> None:
@@ -260,8 +264,8 @@ async def _at_once(send: Send, *messages: Message) -> None:
         await send(message)
 
 
-def _part(piece: bytes, *, more: bool) -> Message:
-    return {"type": "http.response.body", "body": piece, "more_body": more}
+def _part(part: Buffer, *, more: bool) -> Message:
+    return {"type": "http.response.body", "body": part, "more_body": more}
 
 
 class Export(Answer):
@@ -277,36 +281,47 @@ class Export(Answer):
         async with self._admitted(receive, _EXPORT) as job:
             pieces = self._read_on(job)
             try:
-                first = await job.run(next, pieces)
-                following = self._following(job, first, pieces)
-                await self._send(following, job.sent, send)
+                first = await job.run(_next, pieces)
+                if first.last and self.status_code == _OK:
+                    self.headers["Content-Length"] = str(first.size)
+                await self._send(job, first, pieces, send)
             finally:
-                await job.close(pieces)
+                if inspect.getgeneratorstate(pieces) != inspect.GEN_CLOSED:
+                    await job.close(pieces)
 
-    async def _send(self, pieces: AsyncIterator[bytes], sent: Sent, send: Send) -> None:
+    async def _send(self, job: Job, piece: Piece, rest: Generator[Piece], send: Send) -> None:
         start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        end = _part(b"", more=False)  # which waits until all before it is on its way
         with _breaking_off(self._request):
-            await sent(_at_once(send, start, _part(await anext(pieces, b""), more=True)))
-            async for piece in pieces:
-                if piece:
-                    await sent(send(_part(piece, more=True)))
-            await sent(send(_part(b"", more=False)))
+            if getattr(self._request.state, "head", False):
+                await job.sent(_at_once(send, start, end))
+                return
+            await job.sent(_at_once(send, start, *_parts(piece)))
+            while not piece.last:
+                piece = await job.run(_next, rest)
+                await job.sent(_at_once(send, *_parts(piece)))
+            await job.sent(_at_once(send, end))
 
-    async def _following(self, job: Job, piece: bytes | None, rest: Iterator[bytes]) -> AsyncIterator[bytes]:
-        if getattr(self._request.state, "head", False):
-            return
-        while piece is not None:
-            yield piece
-            piece = await job.run(next, rest, None)
-
-    def _encoded(self, connection: Connection) -> Iterator[bytes]:
-        pieces: Iterator[bytes] = self._work(connection)
+    def _encoded(self, connection: Connection) -> Iterator[Piece]:
+        pieces: Iterator[Piece] = self._work(connection)
         return pieces
 
-    def _read_on(self, job: Job) -> Generator[bytes]:
+    def _read_on(self, job: Job) -> Generator[Piece]:
         with self._database.reading(lambda connection: self._pieces(connection, job), self._snapshot) as read:
             connection, pieces = read
             for piece in pieces:
                 if not connection.unchanged():
                     raise SnapshotCorrupt("the Parquet files were changed while they were read", hint="ask again")
                 yield piece
+
+
+def _next(pieces: Generator[Piece]) -> Piece:
+    """The next piece; with the last one all is closed that it came from."""
+    piece = next(pieces)
+    if piece.last:
+        pieces.close()
+    return piece
+
+
+def _parts(piece: Piece) -> list[Message]:
+    return [_part(part, more=True) for part in piece.parts if part]

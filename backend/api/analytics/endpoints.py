@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import orjson
 from fastapi import APIRouter, Path, Response
 from fastapi import Request as HttpRequest
 from fastapi.routing import APIRoute
@@ -19,6 +18,7 @@ from backend.api.analytics.cursor import Cursor
 from backend.api.analytics.formats import EXPORTS, Format, count, negotiated
 from backend.api.analytics.models import DatasetInfo, DatasetList, QueriesBody, QueryResult, QueryResults
 from backend.api.analytics.query import Query, Request, parse, read_request
+from backend.api.pieces import Piece
 from backend.api.problems import ApiError, ErrorEnvelope, bad_parameter
 from backend.auth import Caller, Principal, caller_of, principal
 from backend.config import Settings
@@ -316,7 +316,7 @@ def _result(
     return {
         "dataset": query.dataset.id,
         "columns": [{"name": column.name, "type": column.type} for column in query.columns],
-        "rows": orjson.Fragment(rows),
+        "rows": rows,
         "row_count": min(found, query.limit),
         "next": _next(request, connection, asked, query) if found > query.limit > 0 else None,
         **_state(connection),
@@ -327,7 +327,7 @@ def _export(request: HttpRequest, asked: Request, caller: Principal, format_: Fo
     most = request.app.state.settings.max_export_rows
     limits = request.app.state.settings.model_copy(update={"default_limit": most, "max_limit": most})
 
-    def work(connection: Connection) -> Iterator[bytes]:
+    def work(connection: Connection) -> Iterator[Piece]:
         query = _query(connection, asked, caller, limits)
         part = format_.part(connection, query, caller, counted=_wants_count(request))
         answer.headers["X-Row-Count"] = str(part.rows)

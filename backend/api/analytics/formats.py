@@ -18,7 +18,7 @@ from backend.api.analytics import documents, sql
 from backend.api.analytics.query import Query
 from backend.api.analytics.sql import Shape
 from backend.api.analytics.text import csv_field
-from backend.api.pieces import Pieces
+from backend.api.pieces import Buffer, Piece, Pieces
 from backend.api.problems import bad_parameter, not_acceptable
 from backend.auth import Principal
 from backend.datasets import children
@@ -51,7 +51,7 @@ _COLUMNAR = {
 
 @dataclass(frozen=True)
 class Format:
-    """How rows are streamed: in which ``shape`` DuckDB gives them, and what ``encode`` makes of batches of them.
+    """How rows are streamed: in which ``shape`` DuckDB gives them, and what ``encode`` makes of batches of so many.
 
     ``form``: that in which whole rows may be kept, so that only their positions are asked for.
     """
@@ -59,7 +59,7 @@ class Format:
     name: str
     media_type: str
     shape: Shape
-    encode: Callable[[pa.Schema, Batches], Iterator[bytes]]
+    encode: Callable[[pa.Schema, Batches, int], Iterator[Piece]]
     compressible: bool = True
     form: str | None = None
 
@@ -76,27 +76,24 @@ class Format:
             some = (chosen.slice(max(start, 0), BATCH_ROWS + min(start, 0)) for start in starts)
             made = (kept.at(positions, rising=not query.order) for positions in some)
             total = count(connection, query, caller) if counted else None
-            return Part(len(chosen), len(found) > query.limit, total, self.encode(kept.schema, made))
+            return Part(len(chosen), len(found) > query.limit, total, self.encode(kept.schema, made, len(chosen)))
         total = count(connection, query, caller)
         rows = max(0, min(query.limit, total - query.offset))
         statement, before = sql.scan(query, caller, self.shape)
         reader = connection.execute(*statement, on=query.dataset, form=form).to_arrow_reader(BATCH_ROWS)
         batches = _cut(reader, before, rows)
-        pieces = self.encode(reader.schema, map(blanked, batches) if self.form else batches)
+        pieces = self.encode(reader.schema, map(blanked, batches) if self.form else batches, rows)
         return Part(rows, total > query.offset + rows, total if counted else None, pieces)
 
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of an export: how many, whether more follow, how many there are if that was asked, and their pieces.
-
-    There is one piece at least.
-    """
+    """The rows of an export: how many, whether more follow, how many there are if that was asked, and their pieces."""
 
     rows: int
     more: bool
     total: int | None
-    pieces: Iterator[bytes]
+    pieces: Iterator[Piece]
 
 
 def count(connection: Connection, query: Query, caller: Principal) -> int:
@@ -133,33 +130,52 @@ def _columnar_type(sqltype: DuckDBPyType) -> str:
             return _COLUMNAR.get(kind, str(sqltype))
 
 
-def _csv(schema: pa.Schema, batches: Batches) -> Iterator[bytes]:
+def _written(
+    batches: Batches, rows: int, *, head: Buffer, write: Callable[[pa.RecordBatch], Buffer], end: Callable[[], Buffer]
+) -> Iterator[Piece]:
+    """A piece for each of the batches, which have so many rows, the last one with the end; one if there is none."""
+    left = rows
+    for batch in batches if rows else ():
+        left -= batch.num_rows
+        text = write(batch)
+        yield Piece((head, text) if left else (head, text, end()), last=not left)
+        head = b""
+    if left or not rows:
+        yield Piece((head, end()), last=True)
+
+
+def _csv(schema: pa.Schema, batches: Batches, rows: int) -> Iterator[Piece]:
     names = io.StringIO()
     csv.writer(names).writerow(schema.names)
-    header = names.getvalue().encode()
-    for batch in batches:
+
+    def write(batch: pa.RecordBatch) -> Buffer:
         fields = pc.binary_join_element_wise(*batch.columns, ",", null_handling="replace", null_replacement="")
         _, _, text = pc.binary_join_element_wise(fields, "", "\r\n").buffers()
-        yield header + text.to_pybytes()
-        header = b""
-    yield header
+        return memoryview(text)
+
+    return _written(batches, rows, head=names.getvalue().encode(), write=write, end=lambda: b"")
 
 
-def _arrow(schema: pa.Schema, batches: Batches) -> Iterator[bytes]:
-    head = schema.serialize()
-    for batch in batches:
-        yield b"".join((head, batch.serialize()))
-        head = b""
-    yield b"".join((head, _END_OF_STREAM))
+def _arrow(schema: pa.Schema, batches: Batches, rows: int) -> Iterator[Piece]:
+    def write(batch: pa.RecordBatch) -> Buffer:
+        return memoryview(batch.serialize())
+
+    return _written(batches, rows, head=memoryview(schema.serialize()), write=write, end=lambda: _END_OF_STREAM)
 
 
-def _parquet(schema: pa.Schema, batches: Batches) -> Iterator[bytes]:
+def _parquet(schema: pa.Schema, batches: Batches, rows: int) -> Iterator[Piece]:
     pieces = Pieces()
     with pq.ParquetWriter(pieces, schema, compression="zstd") as writer:
-        for batch in batches:
+
+        def write(batch: pa.RecordBatch) -> Buffer:
             writer.write_table(pa.Table.from_batches([batch]))  # a row group of its own, which leaves the memory
-            yield pieces.take()
-    yield pieces.take()
+            return pieces.take()
+
+        def end() -> Buffer:
+            writer.close()
+            return pieces.take()
+
+        yield from _written(batches, rows, head=b"", write=write, end=end)
 
 
 JSON = "application/json"

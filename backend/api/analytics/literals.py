@@ -84,6 +84,11 @@ def scale(sqltype: DuckDBPyType) -> int:
     return _decimal(sqltype)[1]
 
 
+def digits(sqltype: DuckDBPyType) -> int:
+    """How many digits a DECIMAL or an integer may have."""
+    return _decimal(sqltype)[0] if family(sqltype) == "decimal" else len(str(_range(sqltype)[1]))
+
+
 def only_fraction(sqltype: DuckDBPyType) -> bool:
     """Whether all digits of a DECIMAL are after the point: DuckDB's text has none before it then."""
     precision, scale = _decimal(sqltype)

@@ -62,6 +62,7 @@ def whole(column: Column, name: str | None = None) -> Output:
         type=column.type,
         description=column.description,
         sqltype=column.sqltype,
+        bounded=column.bounded,
         source=column,
     )
 
@@ -124,6 +125,7 @@ def _applied(scanner: Scanner, column: Column, alias: str | None) -> Output:
         type=column.type if sqltype is column.sqltype else str(sqltype),
         description=column.description,
         sqltype=sqltype,
+        bounded=column.bounded and sqltype is column.sqltype,
         source=column,
         function=function,
         unit=unit,

@@ -32,18 +32,24 @@ _ANY_TIMESTAMP = f"replace(replace(replace({{text}}, ' (BC)', ''), ' ', 'T'), '+
 _OF_OUR_ERA = "{value} >= '0001-01-01'"
 _DATE = f"CASE WHEN {_OF_OUR_ERA} THEN {{text}} ELSE replace({{text}}, ' (BC)', ' BC') END"
 # 100,000 of them with a zone: 9 ms, where the text that DuckDB has of them is made in 18, and this of that in 38.
-_TIMESTAMP = (
-    f"CASE WHEN {_OF_OUR_ERA} AND {{value}} < 'infinity' "
-    "THEN concat(CAST(CAST({local} AS DATE) AS VARCHAR), 'T', CAST(CAST({local} AS TIME) AS VARCHAR), '{zone}') "
-    f"ELSE {_ANY_TIMESTAMP} END"
-)
+_DAY_AND_TIME = "concat(CAST(CAST({local} AS DATE) AS VARCHAR), 'T', CAST(CAST({local} AS TIME) AS VARCHAR), '{zone}')"
+_MOMENTS = {
+    "timestamp": _DAY_AND_TIME.replace("{local}", "{value}").replace("{zone}", ""),
+    "timestamp with time zone": _DAY_AND_TIME.replace("{local}", "make_timestamp(epoch_us({value}))").replace(
+        "{zone}", "+00:00"
+    ),
+}
+_BOUNDED = {
+    "date": "{text}",
+    **{kind: f"CASE WHEN {{value}} IS NOT NULL THEN {text} END" for kind, text in _MOMENTS.items()},
+}
 _TEXTS = {
     **dict.fromkeys(_FLOATS, _FLOAT),
     **dict.fromkeys(_TIMESTAMPS, _ANY_TIMESTAMP),
-    "timestamp": _TIMESTAMP.replace("{local}", "{value}").replace("{zone}", ""),
-    "timestamp with time zone": _TIMESTAMP.replace("{local}", "make_timestamp(epoch_us({value}))").replace(
-        "{zone}", "+00:00"
-    ),
+    **{
+        kind: f"CASE WHEN {_OF_OUR_ERA} AND {{value}} < 'infinity' THEN {text} ELSE {_ANY_TIMESTAMP} END"
+        for kind, text in _MOMENTS.items()
+    },
     "date": _DATE,
     "time with time zone": r"regexp_replace({text}, '([+-]\d\d)$', '\1:00')",
     "blob": "to_base64({value})",
@@ -87,7 +93,7 @@ def _field(column: Column) -> str | None:
         scale = literals.scale(sqltype)
         # Those of up to 18 digits would lose their last zeros; 38 after the point leave none for the one before it.
         return f"CAST({value} AS DECIMAL({_DIGITS},{scale}))" if scale < _DIGITS else None
-    return value if sqltype.id in _NUMBERS else _text(value, sqltype)
+    return value if sqltype.id in _NUMBERS else _text(value, sqltype, bounded=column.bounded)
 
 
 def csv_field(expression: str, sqltype: DuckDBPyType) -> str:
@@ -98,15 +104,16 @@ def csv_field(expression: str, sqltype: DuckDBPyType) -> str:
     return f"""'"' || replace({text}, '"', '""') || '"'"""
 
 
-def _text(expression: str, sqltype: DuckDBPyType) -> str:
-    """SQL for the value as text, NULL where it is NULL."""
+def _text(expression: str, sqltype: DuckDBPyType, *, bounded: bool = False) -> str:
+    """SQL for the value as text, NULL where it is NULL; ``bounded`` as in Column, which halves the time to plan it."""
     if children(sqltype):
         return _json(expression, sqltype, 0)
     if sqltype.id == "interval":
         return _interval(expression)
     if sqltype.id == "decimal" and literals.only_fraction(sqltype):
         return rf"regexp_replace(CAST({expression} AS VARCHAR), '^(-?)[.]', '\10.')"
-    return _TEXTS.get(sqltype.id, "{text}").format(value=expression, text=f"CAST({expression} AS VARCHAR)")
+    text = (_BOUNDED if bounded else _TEXTS).get(sqltype.id, "{text}")
+    return text.format(value=expression, text=f"CAST({expression} AS VARCHAR)")
 
 
 def _interval(expression: str) -> str:

@@ -323,19 +323,19 @@ def test_rows_that_can_t_be_written_are_asked_of_the_table(store, monkeypatch):
 
 
 def test_pages_of_written_rows():
-    batches = [pa.record_batch({"row": rows}) for rows in (["{}", '{"ü":1}'], [], ['{"b":"\U0001f642"}'])]
+    batches = [pa.record_batch({"row": rows}) for rows in (["{},", '{"ü":1},'], [], ['{"b":"\U0001f642"},'])]
     reader = pa.RecordBatchReader.from_batches(
         pa.schema({"row": pa.string()}), [batch.cast(pa.schema({"row": pa.string()})) for batch in batches]
     )
     found = written(reader, 10_000)
     assert found.count == 3
-    assert found.page(pa.array([2, 0, 0, 1]), rising=False).decode() == '[{"b":"\U0001f642"},{},{},{"ü":1}]'
-    assert found.page(pa.array([0, 2, 1]), rising=False).decode() == '[{},{"b":"\U0001f642"},{"ü":1}]'
-    assert found.page(pa.array([0, 2]), rising=True).decode() == '[{},{"b":"\U0001f642"}]'
-    assert found.page(pa.array([1, 2]), rising=True).decode() == '[{"ü":1},{"b":"\U0001f642"}]'
-    assert found.page(pa.array([7, 1, 8])[1:2], rising=True).decode() == '[{"ü":1}]'
+    assert found.page(pa.array([2, 0, 0, 1]), rising=False).tobytes().decode() == '{"b":"\U0001f642"},{},{},{"ü":1}'
+    assert found.page(pa.array([0, 2, 1]), rising=False).tobytes().decode() == '{},{"b":"\U0001f642"},{"ü":1}'
+    assert found.page(pa.array([0, 2]), rising=True).tobytes().decode() == '{},{"b":"\U0001f642"}'
+    assert found.page(pa.array([1, 2]), rising=True).tobytes().decode() == '{"ü":1},{"b":"\U0001f642"}'
+    assert found.page(pa.array([7, 1, 8])[1:2], rising=True).tobytes().decode() == '{"ü":1}'
     for rising in (True, False):
-        assert found.page(pa.array([], pa.int64()), rising=rising) == b"[]"
+        assert found.page(pa.array([], pa.int64()), rising=rising) == b""
 
 
 def test_what_is_larger_than_the_room_is_given_up_early():
