@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -57,7 +58,7 @@ class Dataset:
     table: bool = False
     kept: Mapping[str, KeptRows] = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def user_column(self) -> Column | None:
         """The column that says whose row it is; None when the dataset belongs to everybody."""
         scope = folded(self.scope)

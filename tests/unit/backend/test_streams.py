@@ -17,7 +17,7 @@ from backend.manifest import Column, MartSpec
 from backend.snapshots import SnapshotStore
 from tests.e2e.stack import wait_for
 
-from .api import QUERY, SECRET, bearer
+from .api import QUERY, SECRET, assert_error, bearer, open_api
 from .listening import add_long, listening
 
 LONG = "/api/analytics/datasets/long/query"
@@ -88,6 +88,18 @@ def test_an_answer_that_fails_midway_is_broken_off(store, name):
         assert api.get(f"{LONG}?format={name}&limit=10").headers["x-row-count"] == "10"
 
 
+@pytest.mark.parametrize("coding", ["identity", "gzip", "zstd"])
+@pytest.mark.parametrize("name", ["csv", "arrow", "parquet"])
+def test_a_download_of_one_piece_says_how_long_it_is(long, name, coding):
+    headers = bearer(1) | {"Accept-Encoding": coding}
+    for limit, known in ((0, True), (1000, True), (100_000, False)):
+        url = f"{long.url}{LONG}?format={name}&limit={limit}"
+        with httpx.stream("GET", url, headers=headers, timeout=60) as answer:
+            assert ("content-length" in answer.headers) == known
+            sent = sum(map(len, answer.iter_raw()))
+            assert int(answer.headers.get("content-length", sent)) == sent > 0
+
+
 def mart(store, rows, name="numbers", generation=1):
     """A snapshot with so many rows."""
     with duckdb.connect() as connection, store.build(f"run-{generation}", holder="test", wait=30) as build:
@@ -142,6 +154,21 @@ def test_files_that_changed_before_anything_was_sent_are_read_again(tmp_path, mo
 
         monkeypatch.setattr(formats, "_cut", replacing)
         assert api.get(NUMBERS).text.split() == ["category_id", "2"]
+
+
+def test_a_page_that_fails_in_its_last_row_says_why(tmp_path):
+    """Also where DuckDB had answered before it came to that."""
+    store, rows = SnapshotStore(tmp_path), 200_000
+    with duckdb.connect() as connection, store.build("run", holder="test", wait=30) as build:
+        day = f"CASE WHEN i = {rows - 1} THEN DATE '5000000-01-01' ELSE DATE '2024-01-01' END"
+        select = f"SELECT {day} AS day, 'row ' || hash(i) AS text FROM range({rows}) t(i)"
+        connection.execute(f"COPY ({select}) TO '{build.path}/days.parquet' (ROW_GROUP_SIZE 50000)")
+        build.publish([MartSpec("days", "Days", "", (Column("day", "DATE"), Column("text", "VARCHAR")))])
+    client, _ = open_api(parquet_dir=store.root, max_limit=rows)
+    path = "/api/analytics/datasets/days/query?select=day.trunc(year),text&limit="
+    with client:
+        assert client.get(f"{path}{rows - 50_000}", headers=bearer(1)).status_code == 200
+        assert_error(client.get(f"{path}{rows}", headers=bearer(1)), 400, "out_of_range")
 
 
 PEAK = re.compile(r"VmHWM:\s+(\d+) kB")

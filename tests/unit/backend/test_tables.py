@@ -35,6 +35,8 @@ MIXED = {
     "huge": ("DECIMAL(38,0)", "CASE WHEN i % 3 = 0 THEN 5 ELSE 4 * 10::DECIMAL(38,0) ^ 37 + i END"),
     "text": ("VARCHAR", "CASE WHEN i % 5 > 0 THEN 'row ' || i % 17 || ' ü\n🙂' END"),
     "at": ("TIMESTAMP WITH TIME ZONE", "make_timestamptz(i * 1000003)"),
+    "day": ("DATE", "CASE WHEN i % 5 > 0 THEN DATE '2024-01-01' + (i % 900)::INTEGER END"),
+    "late": ("TIMESTAMP", "CASE i % 50 WHEN 0 THEN 'infinity'::TIMESTAMP ELSE make_timestamp(i) END"),
     "ns": ("TIMESTAMP_NS", "make_timestamp_ns(i * 1000000007)"),
     "uid": ("UUID", "md5(i::VARCHAR)::UUID"),
     "raw": ("BLOB", "encode(i::VARCHAR)"),
@@ -204,6 +206,24 @@ def test_all_pages_are_those_of_the_file(store):
             page = client.get(f"{MIXED_QUERY}?cursor={page['next']}", headers=bearer(1)).json()
             rows += page["rows"]
     assert rows == whole
+
+
+@pytest.mark.parametrize(
+    "parameters", ["select=n,day,late,at", "select=month:day.trunc(month),day.max(),late.min(),last:late.max()"]
+)
+def test_moments_are_written_as_those_of_the_file(store, parameters):
+    """Also where a table knows that it has none that are written in another way."""
+    client, database = open_api(parquet_dir=store.root, kept_answers=0)
+    without, _ = open_api(parquet_dir=store.root, kept_answers=0, table_memory=0)
+    with client, without:
+        settle(database)
+        with database.connection() as connection:
+            bounded = {column.name for column in connection.datasets["mixed"].columns if column.bounded}
+        came, expected = (
+            api.get(f"{MIXED_QUERY}?{parameters}&limit=2500", headers=bearer(1)).json() for api in (client, without)
+        )
+    assert bounded == {"at", "day"}
+    assert came["rows"] == expected["rows"]
 
 
 def test_rows_of_many_row_groups_keep_their_order(tmp_path):
