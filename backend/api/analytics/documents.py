@@ -23,9 +23,14 @@ from backend.kept_rows import Documents, text_of
 
 FORM = "json"
 _COLUMNS_AT_ONCE = 100
-
-
 _ROWS = orjson.Fragment(b"[\0]")  # no JSON has a byte that is zero
+
+
+class Rows:
+    """Rows as JSON, with commas between."""
+
+    def __init__(self, text: Buffer) -> None:
+        self.text = text
 
 
 def encoded(value: Any) -> tuple[Buffer, ...]:
@@ -40,13 +45,6 @@ def encoded(value: Any) -> tuple[Buffer, ...]:
 
     around = orjson.dumps(value, default=default).split(b"\0")
     return tuple(chain.from_iterable(zip_longest(around, found, fillvalue=b"")))
-
-
-class Rows:
-    """Rows as JSON, with commas between."""
-
-    def __init__(self, text: Buffer) -> None:
-        self.text = text
 
 
 def rows(connection: Connection, query: Query, caller: Principal) -> tuple[Rows, int]:
