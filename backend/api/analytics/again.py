@@ -84,7 +84,7 @@ def _kept(app: State, seen: _Seen) -> Kept | None:
     if state is None or state.snapshot != seen.source.snapshot:
         return None
     kept = app.answers.get(seen.source.key)
-    if not isinstance(kept, Kept) or len(kept.body) > SMALL:
+    if not isinstance(kept, Kept) or kept.size > SMALL:
         return None
     if kept.pages:
         state.hold()

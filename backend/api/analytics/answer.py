@@ -130,16 +130,18 @@ class Answer(Response):
     async def _at_hand(self, key: bytes) -> Kept | None:
         """The answer that is kept, or that somebody is about to make; one without a body where the client has it."""
         if self._is_known():
-            return Kept(_NOT_MODIFIED, tuple(self.raw_headers), b"", pages=True)
+            return Kept(_NOT_MODIFIED, tuple(self.raw_headers), (), pages=True)
         found = self._answers.get(key)
         return await self._in_time(asyncio.wrap_future(found)) if isinstance(found, Future) else found
 
     def _read(self, job: Job) -> Kept:
         pieces = self._database.read(lambda connection: self._pieces(connection, job), self._snapshot)
-        body = b"".join(part for piece in pieces for part in piece.parts)
+        parts = tuple(part for piece in pieces for part in piece.parts if part)
+        size = sum(map(len, parts))
         if self.status_code == _OK:
-            self.headers["Content-Length"] = str(len(body))
+            self.headers["Content-Length"] = str(size)
         pages = getattr(self._request.state, "pages", False)
+        body = (b"".join(parts),) if size <= SMALL else parts
         return Kept(self.status_code, tuple(self.raw_headers), body, pages=pages)
 
     def _encoded(self, connection: Connection) -> Iterator[Piece]:
@@ -223,13 +225,13 @@ async def send_whole(request: Request, kept: Kept, sent: Sent, send: Send) -> No
     """Send an answer that is all there, no faster than the client takes it: see ``_breaking_off``."""
     start = {"type": "http.response.start", "status": kept.status, "headers": kept.headers}
     with _breaking_off(request):
-        if len(kept.body) <= SMALL:
-            await sent(_at_once(send, start, _part(kept.body, more=False)))
+        if kept.size <= SMALL:
+            await sent(_at_once(send, start, _part(b"".join(kept.body), more=False)))
             return
-        body = memoryview(kept.body)
-        await sent(_at_once(send, start, _part(body[:_PART_BYTES], more=True)))
-        for first in range(_PART_BYTES, len(body), _PART_BYTES):
-            await sent(_at_once(send, _part(body[first : first + _PART_BYTES], more=True)))
+        await sent(_at_once(send, start))
+        for part in kept.body:
+            for first in range(0, len(part), _PART_BYTES):
+                await sent(_at_once(send, _part(memoryview(part)[first : first + _PART_BYTES], more=True)))
         await sent(_at_once(send, _part(b"", more=False)))  # when all before it is on its way
 
 

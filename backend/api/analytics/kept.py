@@ -9,25 +9,33 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cachetools import LRUCache
 
+from backend.api.pieces import Buffer
+
 _OVERHEAD_BYTES = 2_000  # of headers, key and book-keeping, about
 _LARGEST_SHARE = 8  # of all: one answer must not drive out all others
+_ONCE = 1_000
 
 
 @dataclass(frozen=True)
 class Kept:
-    """An answer as it is sent: ``headers`` as ASGI has them, ``body`` in its content coding.
+    """An answer as it is sent: ``headers`` as ASGI has them, ``body`` in its content coding, in consecutive parts.
 
     ``pages``: it has a cursor, whose snapshot is to be held.
     """
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
-    body: bytes
+    body: tuple[Buffer, ...]
     pages: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return sum(map(len, self.body))
 
 
 Promise = Future[Kept | None]
@@ -44,6 +52,7 @@ class KeptAnswers:
         self._lock = threading.Lock()
         self._kept: LRUCache[bytes, Kept] = LRUCache(limit, getsizeof=_size)
         self._promised: dict[bytes, Promise] = {}
+        self._once: LRUCache[bytes, None] = LRUCache(_ONCE)
 
     @property
     def size(self) -> int:
@@ -75,11 +84,23 @@ class KeptAnswers:
                     del self._promised[key]
 
     def keep(self, key: bytes, kept: Kept) -> None:
-        """Have it at hand, unless it is too large."""
-        if _size(kept) * _LARGEST_SHARE <= self._limit:
+        """Have it at hand, unless it is too large.
+
+        A body in several parts is put together, which takes longer than all else that is done with a large one: when it
+        was asked for before, lately. Most are never asked for again.
+        """
+        if _size(kept) * _LARGEST_SHARE > self._limit:
+            return
+        if len(kept.body) > 1:
             with self._lock:
-                self._kept[key] = kept
+                before = key in self._once
+                self._once[key] = None
+            if not before:
+                return
+            kept = replace(kept, body=(b"".join(kept.body),))
+        with self._lock:
+            self._kept[key] = kept
 
 
 def _size(kept: Kept) -> int:
-    return len(kept.body) + _OVERHEAD_BYTES
+    return kept.size + _OVERHEAD_BYTES

@@ -266,6 +266,25 @@ def test_there_is_room_for_so_much_and_the_last_ones_stay(store, asked):
         assert answers.size == before
 
 
+def test_a_large_answer_is_kept_when_it_is_asked_for_again(store, asked):
+    client, _ = open_api(parquet_dir=store.root)
+    plain, _ = open_api(parquet_dir=store.root, kept_answers=0)
+    path, headers = "/api/analytics/datasets/long/query", bearer(1) | {"Accept-Encoding": "identity"}
+    with client, plain:
+        for api in (client, plain):
+            add_long(api.app.state.database, 10_000)
+        expected = plain.get(f"{path}?limit=5000", headers=headers)
+        size = len(expected.content)
+        asked.clear()
+        for queries, kept in ((1, False), (2, True), (2, True)):
+            found = client.get(f"{path}?limit=5000", headers=headers)
+            assert shown(found, without=["etag"]) == shown(expected, without=["etag"])
+            assert len(asked) == queries
+            assert (client.app.state.answers.size > size) == kept
+        client.get(f"{path}?limit=4000", headers=headers)
+        assert client.app.state.answers.size < 1.5 * size
+
+
 def test_a_page_that_is_kept_keeps_its_snapshot_for_the_next_page(store):
     client, database = open_api(parquet_dir=store.root)
     with client:
