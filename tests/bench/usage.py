@@ -35,13 +35,14 @@ def measured(pids: Sequence[int]) -> Iterator[Usage]:
 
     sampling = threading.Thread(target=sample)
     begun = _cpu_seconds(pids)
-    sampling.start()
     try:
+        sampling.start()  # which Ctrl-C can end when it has begun
         yield usage
         usage.cpu_seconds = _cpu_seconds(pids) - begun
     finally:
         done.set()
-        sampling.join()
+        if sampling.is_alive():
+            sampling.join()
 
 
 def tree(pids: Sequence[int]) -> list[psutil.Process]:
