@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -150,7 +151,7 @@ class Observed:
             return
         request = Request(scope, receive)
         came = request.headers.get("x-request-id", "")
-        request.state.request_id = came if _REQUEST_ID.fullmatch(came) else tracing.identifier(16)
+        request.state.request_id = came if _REQUEST_ID.fullmatch(came) else uuid.uuid4().hex
         request.state.datasets = set()
         span = tracing.start(request.headers)
         status = 0

@@ -36,7 +36,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: FastAPI, *, host: str, port: int) -> None:
-        super().__init__(uvicorn.Config(app, host=host, port=port, log_config=None, http=Protocol, access_log=False))
+        super().__init__(uvicorn.Config(app, host=host, port=port, log_config=None, http=Protocol))
         self._state = app.state
         self._worker: Worker | None = app.state.worker
         self._drained_at = float("inf")

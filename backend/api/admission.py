@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,7 +26,6 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _INTERRUPT_SECONDS = 0.05
-_UNWATCHED_SECONDS = 0.1  # nobody notices sooner that a client has gone; most are answered by then, without a task
 
 
 class Stopped(Exception):
@@ -74,15 +73,21 @@ class Admission:
         Raises ApiError 429 when there is no place to wait or no turn comes in time, and 499 when the client, whose
         ``receive`` it is, goes away meanwhile.
         """
-        turn = self._queued(shares)
-        job = Job(self._pool, receive, deadline=deadline, seconds=self.seconds)
+        loop = asyncio.get_running_loop()
+        gone = loop.create_task(_disconnected(receive))
+        job = Job(self._pool, gone, deadline=deadline, seconds=self.seconds)
         try:
-            if not turn.come.done():
-                await job.turn(asyncio.wrap_future(turn.come))
-            yield job
+            turn = self._queued(shares)
+            try:
+                if not turn.come.done():
+                    await job.turn(asyncio.wrap_future(turn.come))
+                yield job
+            finally:
+                self._done(turn)
         finally:
-            self._done(turn)
-            await job.end()
+            gone.cancel()
+            with suppress(asyncio.CancelledError):
+                await gone
 
     def _queued(self, shares: tuple[Hashable, ...]) -> _Turn:
         turn = _Turn(shares)
@@ -121,34 +126,13 @@ class Admission:
 class Job:
     """The work of one admitted request, on one thread at a time."""
 
-    def __init__(self, pool: ThreadPoolExecutor, receive: Receive, *, deadline: float, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
+    def __init__(self, pool: ThreadPoolExecutor, gone: asyncio.Task[None], *, deadline: float, seconds: float) -> None:
         self._pool = pool
-        self._receive = receive
+        self._gone = gone
         self._deadline = deadline
         self._seconds = seconds
         self._stopped = False
         self._interrupt: Callable[[], None] = lambda: None
-        self._over: asyncio.Future[None] = loop.create_future()  # nobody waits any longer, or nobody is there to
-        self._timers = [loop.call_at(deadline, self._end), loop.call_later(_UNWATCHED_SECONDS, self._watch)]
-        self._gone: asyncio.Task[None] | None = None
-
-    def _end(self, gone: asyncio.Task[None] | None = None) -> None:
-        if not (self._over.done() or (gone and gone.cancelled())):
-            self._over.set_result(None)
-
-    def _watch(self) -> None:
-        self._gone = asyncio.get_running_loop().create_task(_disconnected(self._receive))
-        self._gone.add_done_callback(self._end)
-
-    async def end(self) -> None:
-        """Watch for nothing any more."""
-        for timer in self._timers:
-            timer.cancel()
-        if self._gone:
-            self._gone.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._gone
 
     def interruptible(self, interrupt: Callable[[], None]) -> None:
         """Called by the work: how to end what it does next. Raises Stopped when it is to do nothing more."""
@@ -159,7 +143,7 @@ class Job:
     async def turn(self, come: asyncio.Future[None]) -> None:
         """Wait for it. Raises ApiError 429 or 499."""
         if not await self._finished(come):
-            if self._gone and self._gone.done():
+            if self._gone.done():
                 raise problems.client_gone()
             raise problems.too_many_queries(f"no turn came in {self._seconds:g} seconds")
 
@@ -167,7 +151,7 @@ class Job:
         """What the function returns or raises, else ApiError: 504 when the time is up, 499 when the client is gone."""
         # In the context of the request, so that what is logged has its ids.
         context = contextvars.copy_context()
-        work = _on_a_thread(self._pool, context.run, function, *args)
+        work = asyncio.get_running_loop().run_in_executor(self._pool, lambda: context.run(function, *args))
         try:
             if await self._finished(work):
                 return work.result()
@@ -180,21 +164,17 @@ class Job:
         work.exception()  # of no interest, but asked for
         raise self._given_up()
 
-    async def sent(self, sending: Coroutine[Any, Any, None]) -> None:
+    async def sent(self, sending: Awaitable[None]) -> None:
         """Wait until a part of the answer is on its way. Raises as ``run`` when the client does not take it in time."""
-        try:
-            if self._over.done():
-                raise self._given_up()
-            async with asyncio.timeout_at(self._deadline):  # to one that is gone, all is sent at once
-                await sending
-        except TimeoutError as error:
-            raise self._given_up() from error
-        finally:
-            sending.close()
+        task = asyncio.ensure_future(sending)
+        if not await self._finished(task):
+            task.cancel()
+            raise self._given_up()
+        task.result()
 
     async def close(self, generator: Generator[Any]) -> None:
         """Let a generator that ``run`` was given clean up, however late it is."""
-        await _on_a_thread(self._pool, generator.close)
+        await asyncio.get_running_loop().run_in_executor(self._pool, generator.close)
 
     def _stop(self) -> None:
         self._stopped = True
@@ -202,30 +182,13 @@ class Job:
             self._interrupt()
 
     def _given_up(self) -> problems.ApiError:
-        gone = self._gone is not None and self._gone.done()
-        return problems.client_gone() if gone else problems.statement_timeout(self._seconds)
+        return problems.client_gone() if self._gone.done() else problems.statement_timeout(self._seconds)
 
     async def _finished(self, work: asyncio.Future[T]) -> bool:
-        either: set[asyncio.Future[Any]] = {work, self._over}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        left = self._deadline - asyncio.get_running_loop().time()
+        either: set[asyncio.Future[Any]] = {work, self._gone}
+        await asyncio.wait(either, timeout=max(0, left), return_when=asyncio.FIRST_COMPLETED)
         return work.done()
-
-
-def _on_a_thread(pool: ThreadPoolExecutor, function: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
-    """As ``run_in_executor``, which has two futures tell each other everything: a tenth of a short query's time."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def run() -> None:
-        try:
-            result = function(*args)
-        except BaseException as error:  # noqa: BLE001 - whoever waits is to have it
-            loop.call_soon_threadsafe(done.set_exception, error)
-        else:
-            loop.call_soon_threadsafe(done.set_result, result)
-
-    pool.submit(run)
-    return done
 
 
 async def _disconnected(receive: Receive) -> None:

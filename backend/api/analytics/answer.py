@@ -9,7 +9,7 @@ import asyncio
 import functools
 import hashlib
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ from backend.duckdb.client import Connection, Database, State
 from backend.errors import SnapshotCorrupt
 
 T = TypeVar("T")
-Sent = Callable[[Coroutine[Any, Any, None]], Awaitable[None]]
+Sent = Callable[[Awaitable[None]], Awaitable[None]]
 """Waits for a part to be on its way, no longer than the answer may take."""
 
 log = structlog.get_logger(__name__)
@@ -228,11 +228,12 @@ async def send_whole(request: Request, kept: Kept, sent: Sent, send: Send) -> No
         if kept.size <= SMALL:
             await sent(_at_once(send, start, _part(b"".join(kept.body), more=False)))
             return
-        await sent(_at_once(send, start))
-        for part in kept.body:
-            for first in range(0, len(part), _PART_BYTES):
-                await sent(_at_once(send, _part(memoryview(part)[first : first + _PART_BYTES], more=True)))
-        await sent(_at_once(send, _part(b"", more=False)))  # when all before it is on its way
+        starts = ((part, at) for part in kept.body for at in range(0, len(part), _PART_BYTES))
+        first, *others = (_part(memoryview(part)[at : at + _PART_BYTES], more=True) for part, at in starts)
+        await sent(_at_once(send, start, first))
+        for message in others:
+            await sent(send(message))
+        await sent(send(_part(b"", more=False)))  # when all before it is on its way
 
 
 async def send_in_time(request: Request, kept: Kept, send: Send) -> None:
@@ -302,7 +303,7 @@ class Export(Answer):
             while not piece.last:
                 piece = await job.run(_next, rest)
                 await job.sent(_at_once(send, *_parts(piece)))
-            await job.sent(_at_once(send, end))
+            await job.sent(send(end))
 
     def _encoded(self, connection: Connection) -> Iterator[Piece]:
         pieces: Iterator[Piece] = self._work(connection)
