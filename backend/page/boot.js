@@ -12,7 +12,8 @@
   // In a place of its own, which the scripts that did arrive have no other words for.
   const say = () => {
     const words = document.createElement("p");
-    words.role = "status";
+    words.className = "notice";
+    words.setAttribute("role", "status");
     words.textContent = "A part of the page did not arrive. Trying again …";
     document.body.prepend(words);
   };
