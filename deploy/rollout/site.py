@@ -22,6 +22,7 @@ from deploy.rollout.journal import Journal
 from deploy.rollout.phases import BACKEND, DAEMON, MOVING, PHASES
 from deploy.rollout.settings import RolloutSettings
 from deploy.rollout.shell import Shell
+from deploy.rollout.waiting import TimedOut, wait_for
 
 GATEWAY = "gateway"
 _BUILDING = "SELECT run_id FROM runs WHERE status IN ('STARTING', 'STARTED', 'CANCELING')"
@@ -161,12 +162,24 @@ class Site:
         return said.split()
 
     def ready(self) -> dict[str, Any]:
-        """What the gateway answers to ``/health/ready``. Raises EngineFailed where it doesn't answer with 200."""
+        """What the gateway answers to ``/health/ready``. Raises EngineFailed where it doesn't answer with 200.
+
+        For a moment the gateway still asks a replica that has just begun to drain: then another answers, asked again.
+        """
         url = f"http://{self.gateway_address}/health/ready"
-        try:
+
+        def stays() -> httpx.Response | None:
             answer = httpx.get(url, timeout=_ASK_SECONDS)
+            return None if answer.status_code != httpx.codes.OK and '"draining"' in answer.text else answer
+
+        try:
+            answer = wait_for(
+                stays, f"{url} is answered by a replica that stays", seconds=_ASK_SECONDS, found=lambda: "it drains"
+            )
         except httpx.TransportError as error:
             raise EngineFailed(f"asking {url} failed: {error}", hint="see `make ps`") from error
+        except TimedOut as error:
+            raise EngineFailed(error.message, hint="see `make ps`: no replica stays") from error
         if answer.status_code != httpx.codes.OK:
             raise EngineFailed(f"{url} answered {answer.status_code}: {answer.text[:500]}", hint="see `make logs`")
         found: dict[str, Any] = answer.json()

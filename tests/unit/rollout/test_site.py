@@ -1,10 +1,16 @@
-"""The token that the rollout asks the backends with."""
+"""How the rollout asks the backends: with which token, and again where one that drains answered."""
 
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import jwt
+import pytest
 
+from deploy.rollout import site as module
 from deploy.rollout.compose import Config
+from deploy.rollout.engine import EngineFailed
 from deploy.rollout.site import Site
 from tests.compose.test_rendered import render
 
@@ -24,3 +30,54 @@ def test_it_is_signed_and_claimed_as_the_backends_are_configured(tmp_path):
     Site.answers(SimpleNamespace(config=lambda _: config, execute=execute), None)
     claims = jwt.decode(sent["TOKEN"], NEW, algorithms=["HS256"], audience="marts", issuer="us")
     assert claims["scope"] == "analytics:all"
+
+
+DRAINING = (503, '{"error":{"code":"draining","message":"this replica is about to stop","hint":"ask again"}}')
+NO_BACKEND = (503, '{"error":{"code":"no_backend","message":"","hint":""}}')
+READY = (200, '{"status":"ready"}')
+
+
+@contextmanager
+def gateway(*answers):
+    """A server that gives these, the last one ever after; a stand-in for the site, and how often it was asked."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            status, text = answers[min(len(asked), len(answers) - 1)]
+            asked.append(self.path)
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield SimpleNamespace(gateway_address=f"127.0.0.1:{server.server_port}"), asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_one_that_drains_is_not_taken_for_all_that_serve():
+    with gateway(DRAINING, DRAINING, READY) as (site, asked):
+        assert Site.ready(site) == {"status": "ready"}
+    assert asked == ["/health/ready"] * 3
+
+
+def test_any_other_refusal_is_said_at_once():
+    with gateway(NO_BACKEND, READY) as (site, asked), pytest.raises(EngineFailed, match=r"503.*no_backend"):
+        Site.ready(site)
+    assert len(asked) == 1
+
+
+def test_where_none_stays_it_says_so_in_the_end(monkeypatch):
+    monkeypatch.setattr(module, "_ASK_SECONDS", 0.5)
+    with gateway(DRAINING) as (site, asked), pytest.raises(EngineFailed, match=r"until .* a replica that stays"):
+        Site.ready(site)
+    assert len(asked) > 1
