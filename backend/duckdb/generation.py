@@ -12,7 +12,7 @@ from datetime import datetime
 import duckdb
 
 from backend.config import Settings
-from backend.datasets import Dataset, numbered
+from backend.datasets import Column, Dataset, numbered
 from backend.duckdb.engine import columns_of, connect, lock_down
 from backend.duckdb.row_groups import RowGroups
 from backend.duckdb.tables import Table
@@ -36,6 +36,7 @@ class Generation:
         self.retired = False
         self.last_used = time.monotonic()
         self._snapshot = snapshot
+        self._verified = files
         self._files: dict[str, VerifiedFile] = {}
         self._on_tables: tuple[Mapping[str, Table], dict[str, Dataset]] = ({}, {})
         with ExitStack() as closing:
@@ -69,7 +70,7 @@ class Generation:
         with self._naming:
             if not self._named:
                 for mart in self.marts.values():
-                    relation = parquet_file(self._path(mart))
+                    relation = parquet_file(self._path(mart.name))
                     self._connection.execute(f"CREATE OR REPLACE VIEW {quoted(mart.name)} AS SELECT * FROM {relation}")  # noqa: S608 - our path
                 self._named = True
 
@@ -96,7 +97,7 @@ class Generation:
     def of_user(self, dataset: Dataset, user_id: int) -> InMemory | None:
         """The part of its file that has all rows of that user, if that is less to look through. Raises OSError."""
         groups = self._row_groups.get(dataset.id)
-        return groups.of_user(user_id) if groups and not dataset.table else None
+        return groups.of_user(self._path(dataset.id), user_id) if groups and not dataset.table else None
 
     def forget_tables(self) -> None:
         """Hold nothing of the tables any more, which may be dropped."""
@@ -111,31 +112,40 @@ class Generation:
         """Whether everything read so far was as it was verified; asked after reading."""
         return all(file.unchanged() for file in self._on_disk)
 
+    def doubt(self) -> None:
+        """Have what is read from the disk verified again by whoever opens it next."""
+        self._verified.doubt(self._on_disk)
+
     def close(self) -> None:
         """End the instance, let go of the files and of the snapshot."""
         self._closing.close()
 
     def _dataset(self, mart: Mart) -> Dataset:
-        """What the file says of itself, asked once for each that is in memory: a switch costs what has changed."""
+        """What the file says of itself is asked once, whichever snapshots have it: a switch costs what has changed."""
         file = self._files.get(mart.name)
-        known = file.described if isinstance(file, InMemory) else None
+        known = file.described if file else None
         if known is None or known[0] != mart:
-            known = (mart, *self._described(mart, file))
-            if isinstance(file, InMemory):
-                file.described = known
+            known = mart, *self._described(mart, file)
+        elif not isinstance(file, InMemory):  # the snapshot before had it elsewhere
+            known = mart, self._at_its_path(mart, known[1].columns), known[2]
+        if file:
+            file.described = known
         _, dataset, row_groups = known
         if row_groups is not None:
             self._row_groups[mart.name] = row_groups
         return dataset
 
     def _described(self, mart: Mart, file: VerifiedFile | None) -> tuple[Dataset, RowGroups | None]:
-        relation = parquet_file(self._path(mart))
-        columns = columns_of(self._connection, relation, mart, self._snapshot.file(mart.name))
+        path = self._snapshot.file(mart.name)
+        columns = columns_of(self._connection, parquet_file(self._path(mart.name)), mart, path)
         row_groups = None
         if file is not None and mart.user_column and mart.rows > _LARGE:
             row_groups = RowGroups.read(file.path, mart.user_column)
-        relation, position = numbered(relation, columns, "file_row_number")
-        dataset = Dataset(
+        return self._at_its_path(mart, columns), row_groups
+
+    def _at_its_path(self, mart: Mart, columns: tuple[Column, ...]) -> Dataset:
+        relation, position = numbered(parquet_file(self._path(mart.name)), columns, "file_row_number")
+        return Dataset(
             id=mart.name,
             name=mart.label,
             description=mart.description.strip(),
@@ -145,7 +155,6 @@ class Generation:
             rows=mart.rows,
             scope=mart.scope,
         )
-        return dataset, row_groups
 
-    def _path(self, mart: Mart) -> str:
-        return self._files[mart.name].path if self.immutable else str(self._snapshot.file(mart.name))
+    def _path(self, mart: str) -> str:
+        return self._files[mart].path if self.immutable else str(self._snapshot.file(mart))

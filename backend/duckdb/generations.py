@@ -148,7 +148,8 @@ class Generations:
             self.holds.renew(generation.id)
 
     def discard(self, broken: Generation) -> None:
-        """Never use this generation again: the next request opens its snapshot anew."""
+        """Never use this generation again: the next request opens its snapshot anew, and verifies all of it."""
+        broken.doubt()
         with self._lock:
             was_current = self._current is broken
             if was_current:

@@ -79,9 +79,8 @@ class _RowGroup:
 
 @dataclass(frozen=True)
 class RowGroups:
-    """The row groups of a file that is sorted by whose its rows are."""
+    """The row groups of a file that is sorted by whose its rows are, wherever it lies."""
 
-    _path: str
     _schema: bytes
     _groups: list[_RowGroup]
     _key: Callable[[int], Any]
@@ -104,10 +103,13 @@ class RowGroups:
             return None
         kinds = {type(key) for group in groups for key in (group.least, group.greatest)}
         is_sorted = all(before.greatest <= after.least for before, after in pairwise(groups))
-        return cls(path, schema, groups, kinds.pop()) if kinds in ({int}, {str}) and is_sorted else None
+        return cls(schema, groups, kinds.pop()) if kinds in ({int}, {str}) and is_sorted else None
 
-    def of_user(self, user_id: int) -> InMemory | None:
-        """Those in which rows of that user can be, as a file; None where it would be a large one. Raises OSError."""
+    def of_user(self, path: str, user_id: int) -> InMemory | None:
+        """Those of the file, which is at ``path`` now, in which rows of that user can be, as a file of their own.
+
+        None where that would be a large one. Raises OSError.
+        """
         key = self._key(user_id)
         first = bisect_left(self._groups, key, key=lambda group: group.greatest)
         groups = self._groups[first : bisect_right(self._groups, key, key=lambda group: group.least)]
@@ -116,7 +118,7 @@ class RowGroups:
         end = max((chunk.start + chunk.compressed for chunk in chunks), default=start)
         if end - start > _MOST_BYTES:
             return None
-        with Path(self._path).open("rb", buffering=0) as source:
+        with Path(path).open("rb", buffering=0) as source:
             pages = os.pread(source.fileno(), end - start, start)
         rows = _field(1, _I64, _integer(sum(group.rows for group in groups)))
         footer = self._schema + rows + _field(1, _LIST, _list(_STRUCT, [group.entry for group in groups])) + b"\0"

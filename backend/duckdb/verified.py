@@ -1,7 +1,8 @@
 """Marts' files as they were verified: what DuckDB reads are the bytes whose SHA-256 the manifest has.
 
 A file is copied into memory while it is hashed, so nothing that happens to it later (bit rot, ``rm``, a careless
-write) changes an answer. Beyond the budget the file itself is read, and looked at again after every read.
+write) changes an answer. Beyond the budget the file itself is read, and looked at again after every read. Either is
+hashed once, however many open snapshots have it.
 Why: ``deploy/decisions/0007-verified-in-memory.md``.
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakValueDictionary
 
 from backend.checksum import file_sha256
 from backend.datasets import Dataset
@@ -26,14 +28,21 @@ from backend.snapshots import Snapshot
 if TYPE_CHECKING:
     from backend.duckdb.row_groups import RowGroups
 
+Described = tuple[Mart, Dataset, "RowGroups | None"]
+"""A mart as somebody has opened it."""
+
 _CHUNK_BYTES = 1 << 20
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 class VerifiedFile(Protocol):
-    """``path`` is for DuckDB, within this process, until the file is released."""
+    """``path`` is for DuckDB, within this process, until the file is released.
+
+    ``described`` is for whoever opens it: a snapshot after this one that has the same file need not ask it again.
+    """
 
     path: str
+    described: Described | None
 
     def unchanged(self) -> bool:
         """Whether all that was read at ``path`` so far are the verified bytes."""
@@ -52,8 +61,7 @@ class InMemory:
         self.size = size
         self.sha256 = sha256
         self.users = 0
-        # As a mart of whichever snapshot has it.
-        self.described: tuple[Mart, Dataset, RowGroups | None] | None = None
+        self.described: Described | None = None
         self._descriptor = descriptor
 
     def unchanged(self) -> bool:
@@ -68,9 +76,15 @@ class InMemory:
 class OnDisk:
     """The published file itself, good for as long as nobody wrote to it or put another in its place."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, sha256: str) -> None:
         self.path = str(path)
+        self.sha256 = sha256
+        self.described: Described | None = None
         self._known = self._identity()
+
+    def is_same(self, other: OnDisk) -> bool:
+        """Whether both are links to one file, to which nobody has written in between."""
+        return self._known is not None and self._known == other._known
 
     def unchanged(self) -> bool:
         """Whether it is the same file with the same time of its last write."""
@@ -92,6 +106,7 @@ class VerifiedFiles:
         self._budget = budget
         self._lock = threading.Lock()
         self._in_memory: dict[str, InMemory] = {}
+        self._on_disk: WeakValueDictionary[str, OnDisk] = WeakValueDictionary()  # the one opened last
         self._resident_bytes = 0
 
     @property
@@ -113,7 +128,7 @@ class VerifiedFiles:
         path = snapshot.file(mart.name)
         try:
             if not resident:
-                return _checked(path, sha256)
+                return self._checked(path, sha256)
             copy = _copied(path, sha256, size)
         except OSError as error:
             raise _damaged(path, f"reading it failed: {error.strerror}") from error
@@ -122,6 +137,12 @@ class VerifiedFiles:
             self._in_memory[sha256] = copy
             self._resident_bytes += size
         return copy
+
+    def doubt(self, files: Iterable[VerifiedFile]) -> None:
+        """Have those that are on the disk hashed again by whoever takes them next."""
+        for file in files:
+            if isinstance(file, OnDisk):
+                self._on_disk.pop(file.sha256, None)
 
     def in_memory(self) -> AbstractSet[str]:
         """SHA-256 of each that is in memory."""
@@ -148,6 +169,15 @@ class VerifiedFiles:
                 self._resident_bytes -= file.size
             file.close()
 
+    def _checked(self, path: Path, sha256: str) -> OnDisk:
+        file, known = OnDisk(path, sha256), self._on_disk.get(sha256)
+        if known is not None and known.is_same(file):
+            file.described = known.described
+        elif file_sha256(path) != sha256 or not file.unchanged():
+            raise _not_as_published(path, sha256)
+        self._on_disk[sha256] = file
+        return file
+
 
 def _copied(path: Path, sha256: str, size: int) -> InMemory:
     digest = hashlib.sha256()
@@ -165,13 +195,6 @@ def _copied(path: Path, sha256: str, size: int) -> InMemory:
         fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
         closing.pop_all()
     return InMemory(memory, size, sha256)
-
-
-def _checked(path: Path, sha256: str) -> OnDisk:
-    file = OnDisk(path)
-    if file_sha256(path) != sha256 or not file.unchanged():
-        raise _not_as_published(path, sha256)
-    return file
 
 
 def _not_as_published(path: Path, sha256: str) -> SnapshotCorrupt:

@@ -156,5 +156,8 @@ if __name__ == "__main__":
     to_do = None
     with suppress(ConnectionError):  # who asked has ended
         to_do = serve(int(sys.argv[1]))
-    if to_do:
-        sys.exit(to_do())
+    if to_do is None:
+        os._exit(
+            0
+        )  # to take apart all that was imported takes a third of a second, which whoever waits for us waits, too
+    sys.exit(to_do())

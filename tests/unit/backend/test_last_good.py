@@ -6,8 +6,9 @@ import shutil
 import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from backend.checksum import file_sha256
 from backend.config import Settings
-from backend.duckdb import generations
+from backend.duckdb import generations, verified
 from backend.duckdb.client import Database
 from backend.errors import SnapshotCorrupt
 from tests.e2e.stack import wait_for
@@ -170,6 +171,64 @@ def test_a_mart_too_large_for_memory_that_rots_without_a_write_is_served_until_i
     assert ready(client)["status"] == "degraded"
 
 
+def publish_partly(store, generation):
+    """A snapshot that takes over `fct_transactions`."""
+    with store.build("partial", holder="a test") as build:
+        write_parquet(build.path, generation)
+        (build.path / "fct_transactions.parquet").unlink()
+        build.link(["fct_transactions"])
+        return build.publish(SPECS)
+
+
+def test_a_mart_too_large_for_memory_that_a_snapshot_took_over_is_not_hashed_again(store, monkeypatch):
+    client, database = open_api(parquet_dir=store.root, **BIG)
+    content(client)
+    hashed = []
+
+    def noted(path):
+        hashed.append(path.name)
+        return file_sha256(path)
+
+    monkeypatch.setattr(verified, "file_sha256", noted)
+    new = publish_partly(store, 2)
+    assert content(client)["snapshot"] == new.id
+    assert hashed == ["dim_categories.parquet"]
+    # Control: another file, if only a copy, is hashed.
+    newer = publish_partly(store, 3)
+    path = current(store) / "fct_transactions.parquet"
+    shutil.copyfile(path, path.with_suffix(".copy"))
+    path.with_suffix(".copy").rename(path)
+    hashed.clear()
+    assert content(client)["snapshot"] == newer.id
+    assert sorted(hashed) == ["dim_categories.parquet", "fct_transactions.parquet"]
+    database.close()
+
+
+def test_where_a_mart_on_the_disk_was_found_damaged_nothing_known_of_it_is_believed(store):
+    """It has the size, the times and the inode of the one that was verified, and a request still reads that one."""
+    publish(store, 2)
+    client, database = open_api(parquet_dir=store.root, **BIG)
+    content(client)
+    with database.connection():
+        rotten(store)
+        database._generations.scrub()
+        assert served(client) == 1
+        assert ready(client)["status"] == "degraded"
+    database.close()
+
+
+def test_damage_that_a_partial_build_took_over_is_never_served(store):
+    """Nobody has written to the file, so that the build does not look into it."""
+    publish(store, 2)
+    rotten(store)
+    taken = publish_partly(store, 3)
+    client, database = open_api(parquet_dir=store.root)
+    assert store.current_id() == taken.id
+    assert served(client) == 1, "the second and the third have the damaged file"
+    assert ready(client)["status"] == "degraded"
+    database.close()
+
+
 def test_a_mart_too_large_for_memory_that_changes_while_it_is_read(store):
     publish(store, 2)
     database = Database(Settings(**BIG), parquet_dir=store.root, duckdb_path=None)
@@ -230,11 +289,7 @@ def test_marts_that_a_snapshot_took_over_are_in_memory_once(store, client):
     alone = database.status().resident_bytes
     assert alone == sum(mart.bytes for mart in store.manifests()[0].marts.values())
     with database.connection():
-        with store.build("partial", holder="a test") as build:
-            write_parquet(build.path, 2)
-            (build.path / "fct_transactions.parquet").unlink()
-            build.link(["fct_transactions"])
-            new = build.publish(SPECS)
+        new = publish_partly(store, 2)
         assert client.get(QUERY, headers=bearer(1)).json()["snapshot"] == new.id
         assert database.status().generations_open == 2
         assert database.status().resident_bytes == alone + new.marts[CATEGORIES.name].bytes

@@ -1,6 +1,7 @@
 """A user's part of a large mart, read as a file of its own: no byte of an answer tells."""
 
 import os
+import shutil
 from contextlib import closing
 
 import duckdb
@@ -50,10 +51,11 @@ def spec(mart, scope):
     return MartSpec(mart, mart, "", columns, scope=name)
 
 
-def publish(store):
+def publish(store, anew=tuple(SCOPES)):
     with store.build("run", holder="test", wait=30) as build:
-        for mart, scope in SCOPES.items():
-            written(build.path / f"{mart}.parquet", scope)
+        for mart in anew:
+            written(build.path / f"{mart}.parquet", SCOPES[mart])
+        build.link([mart for mart in SCOPES if mart not in anew])
         return build.publish([spec(mart, scope) for mart, scope in SCOPES.items()])
 
 
@@ -194,6 +196,28 @@ def test_a_part_of_a_file_that_was_damaged_meanwhile_is_no_answer(tmp_path, part
         assert (answer.json()["snapshot"], answer.json()["row_count"]) == (first.id, 100)
 
 
+def test_a_mart_on_the_disk_that_a_snapshot_took_over_is_read_where_that_has_it(tmp_path, monkeypatch, parts):
+    monkeypatch.setattr(generation, "_LARGE", 1000)
+    store = SnapshotStore(tmp_path / "parquet")
+    publish(store)
+    api, database = open_api(parquet_dir=store.root, kept_answers=0, table_memory=1, resident_memory=0)
+    with api:
+        wait_for_parts(api, parts)
+        question = path("of_numbers") + f"?limit={PER_USER}"
+        before = api.get(question, headers=bearer(3)).json()
+        new = publish(store, ["of_texts"])
+        monkeypatch.setattr(RowGroups, "read", lambda *_: pytest.fail("asked again what is known of it"))
+        monkeypatch.setattr(generation, "_LARGE", ROWS)  # the one that is new has to be asked
+        with database.connection() as connection:
+            assert connection.snapshot == new.id
+        shutil.rmtree(store.root / "snapshots" / before["snapshot"])
+        parts.clear()
+        after = api.get(question, headers=bearer(3)).json()
+        assert parts[0] is not None
+    assert after == before | {"snapshot": new.id, "last_refresh": after["last_refresh"]}
+    assert len(after["rows"]) == PER_USER
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "options",
@@ -217,7 +241,7 @@ def test_a_part_has_all_rows_of_its_user_as_they_are(tmp_path, options, columns)
             return cursor.description, [str(row) for row in cursor.fetchall()]  # a NaN equals nothing
 
         for user in (-4, -3, 0, 11, 25, 26):
-            with closing(groups.of_user(user)) as part:
+            with closing(groups.of_user(str(file), user)) as part:
                 found = rows(parquet_file(part.path), user)
                 assert found == rows(parquet_file(file), user)
                 assert len(found[1]) == {-4: 0, 25: 400, 26: 0}.get(user, PER_USER)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import duckdb
 import pytest
 
+from backend import audit as audit_module
 from backend.audit import FINGERPRINT, Written, audit_directory
 from backend.checksum import file_sha256
 from backend.errors import AuditFailed, LockHeld, NoSnapshot, PublishConflict, SnapshotCorrupt, SnapshotGone
@@ -145,6 +146,24 @@ def test_a_partial_build_refuses_a_parents_file_that_is_damaged(store):
     assert store.current_id() == first.id
     assert publish(store, 3).parent == first.id
     assert served(store) == dict.fromkeys(NAMES, 3)
+
+
+def test_a_partial_build_looks_only_into_files_that_may_have_changed(store, monkeypatch):
+    publish(store, 1)
+    hashed = []
+
+    def noted(path):
+        hashed.append(path.name)
+        return file_sha256(path)
+
+    monkeypatch.setattr(audit_module, "file_sha256", noted)
+    second = publish(store, 2, only=("fct_two",))
+    assert hashed == ["fct_two.parquet"]
+    os.utime(store.root / "snapshots" / second.id / "dim_one.parquet")  # as any write does, and any copy
+    hashed.clear()
+    third = publish(store, 3, only=("fct_two",))
+    assert sorted(hashed) == ["dim_one.parquet", "fct_two.parquet"]
+    assert third.marts["dim_one"] == second.marts["dim_one"]
 
 
 def test_an_empty_mart_has_no_rows_and_is_fine(store):
