@@ -15,21 +15,23 @@ _BUDGET_MB = 2147
 """``mem_limit`` of the backend in compose/base.yaml."""
 
 _BY_USER = (
-    "Each query looks at the statistics of every row group, and reads one or two whole: see that the mart is sorted by "
-    "its user column, and split what has more than some ten million rows, by year say."
+    "Rows that do not fit into API_TABLE_MEMORY are read as Parquet, from 25 million rows on in larger row groups: "
+    "raise it where the mart fits, and mem_limit with it; else split the mart, by year say."
 )
 _OF_A_FILE = (
-    "A file beyond API_RESIDENT_MEMORY is hashed at each start and switch, and until then users get the snapshot "
-    "before: raise it above the marts' size, and mem_limit with it."
+    "A file beyond API_RESIDENT_MEMORY is hashed where it lies, when it is new and at each start, and until then users "
+    "get the snapshot before: raise it above the marts' size, and mem_limit with it."
 )
-_OF_EACH = "Each mart is a file to hash and to open: give groups of them a store and an API of their own."
+_OF_EACH = (
+    "Each mart is a file to link, to look at and to describe in the manifest: give groups of them a store and an API "
+    "of their own."
+)
 _THEN = {
     "rows": {
         "Q1": _BY_USER,
         "Q2": _BY_USER,
         "Q3": "What reads a whole mart costs its rows: publish an aggregate as a mart, or raise API_DUCKDB_THREADS.",
         "start": _OF_A_FILE,
-        "publish another mart": "What is linked is hashed, too: give the largest a store and an API of their own.",
         "another mart visible": _OF_A_FILE,
         "publish the mart": "The audit reads all of what was built: build the mart less often, or split it.",
         "the mart visible": _OF_A_FILE,
