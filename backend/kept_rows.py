@@ -17,11 +17,12 @@ _ROWS = pa.Array.from_buffers(pa.int32(), BATCH_ROWS, [None, pa.py_buffer(array(
 
 
 class TooLarge(Exception):
-    """The rows take more than there is room for: ``size`` bytes and more."""
+    """The rows take more than there is room for: ``size`` bytes the first ``rows`` of them."""
 
-    def __init__(self, size: int) -> None:
-        super().__init__(f"{size} bytes and more")
+    def __init__(self, size: int, rows: int) -> None:
+        super().__init__(f"{size} bytes for {rows} rows")
         self.size = size
+        self.rows = rows
 
 
 class KeptRows(Protocol):
@@ -134,12 +135,13 @@ def _has_bits(column: pa.Array) -> bool:
 
 def read(reader: pa.RecordBatchReader, room: int) -> Batch:
     """The reader's rows, in the order of their positions, blanked. Raises TooLarge."""
-    batches, size = [], 0
+    batches, size, rows = [], 0, 0
     for batch in map(blanked, reader):
         batches.append(batch)
         size += batch.nbytes
+        rows += len(batch)
         if size > room:
-            raise TooLarge(size)
+            raise TooLarge(size, rows)
     arrays = [column.combine_chunks() for column in pa.Table.from_batches(batches, reader.schema).columns]
     return Batch(pa.RecordBatch.from_arrays(arrays, schema=reader.schema))
 
@@ -159,6 +161,6 @@ def written(reader: pa.RecordBatchReader, room: int) -> Documents:
         text.write(text_of(column))
         rows += len(batch)
         if (size := text.tell() + _OFFSET_BYTES * rows) > room:
-            raise TooLarge(size)
+            raise TooLarge(size, rows)
     _, offsets = pa.concat_arrays(ends).buffers()
     return Documents(pa.LargeBinaryArray.from_buffers(pa.large_binary(), rows, [None, offsets, text.getvalue()]))

@@ -36,6 +36,8 @@ _REST_SECONDS = 60.0  # between an instance that failed for good and the next: w
 _POSITION = "rowid"
 _BATCH_ROWS = 20_480
 _MOMENTS = ("date", "timestamp", "timestamp with time zone")
+_BLOCK_BYTES = 262_144  # of DuckDB's, of which a table takes one at least
+_Key = tuple[str, str | None]  # SHA-256 of the file that a table is made of, or its rows in a form
 K = TypeVar("K", bound=Hashable)
 _HELD = "SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'IN_MEMORY_TABLE'"
 
@@ -201,60 +203,54 @@ class Tables:
             wanted = {mart.sha256: mart for mart in self._wanted}
             tables = self._tables
             chosen = self._chosen(wanted, tables)
-            keeping = self._keeping(wanted, tables, chosen)
         for sha256, table in tables.items():
-            if sha256 not in chosen:
+            if (sha256, None) not in chosen:
                 self._drop(sha256)
             else:
-                self._put(sha256, {form: rows for form, rows in table.kept.items() if (sha256, form) in keeping})
-        missing = [wanted[sha256] for sha256 in chosen if sha256 not in tables]
-        unmade = [(sha256, form) for sha256, form in keeping if form not in tables[sha256].kept]
-        if missing:
-            self._make(missing[0])
-        elif unmade:
-            sha256, form = unmade[0]
-            there = sum(size for key, size in keeping.items() if key not in unmade)
-            self._keep(wanted[sha256], form, self._settings.table_memory - sum(chosen.values()) - there)
-        return bool(missing or unmade)
+                self._put(sha256, {form: rows for form, rows in table.kept.items() if (sha256, form) in chosen})
+        absent = next((key for key in chosen if not _is_there(key, tables)), None)
+        if absent is None:
+            return False
+        sha256, form = absent
+        if form is None:
+            self._make(wanted[sha256])
+        else:
+            self._keep(wanted[sha256], form, self._settings.table_memory - self.size)
+        return True
 
-    def _chosen(self, wanted: Mapping[str, Mart], tables: Mapping[str, Table]) -> dict[str, int]:
-        """Sizes of what fits into the budget, by SHA-256: what is asked for most first, what is served no more last."""
+    def _chosen(self, wanted: Mapping[str, Mart], tables: Mapping[str, Table]) -> dict[_Key, int]:
+        """Sizes of what fits into the budget: what is asked for most first, what is served no more last.
+
+        Rows are kept beside a table that there is, which is asked for as often as they are at least.
+        """
         held = self._files.in_memory()
         self._failed &= held
-        # By powers of two, and those that there are first: marts that are asked for alike don't take turns.
-        order = sorted(
-            (held & (wanted.keys() | tables.keys())) - self._failed,
-            key=lambda sha256: (-self._heat(wanted.get(sha256)), sha256 not in tables, sha256),
-        )
-        return _fitting(
-            self._settings.table_memory,
-            {
-                sha256: tables[sha256].size
-                if sha256 in tables
-                else _expected(wanted[sha256], self._made.get(wanted[sha256].name))
-                for sha256 in order
-            },
-        )
-
-    def _keeping(
-        self, wanted: Mapping[str, Mart], tables: Mapping[str, Table], chosen: Mapping[str, int]
-    ) -> dict[tuple[str, str], int]:
-        """Sizes of the rows to keep, by SHA-256 and form: what fits into what the tables leave."""
-        asked = {
-            (sha256, form): self._asked_whole[wanted[sha256].name, form]
-            for sha256 in chosen.keys() & tables.keys() & wanted.keys()
-            for form in self._forms
-            if tables[sha256].position == _POSITION
+        heat: dict[_Key, int] = {
+            (sha256, None): self._heat(wanted.get(sha256))
+            for sha256 in (held & (wanted.keys() | tables.keys())) - self._failed
         }
-        order = sorted(
-            (key for key, count in asked.items() if count),
-            key=lambda key: (-asked[key].bit_length(), key[1] not in tables[key[0]].kept, key),
-        )
-        sizes = {}
-        for sha256, form in order:
-            kept, mart = tables[sha256].kept.get(form), wanted[sha256]
-            sizes[sha256, form] = kept.size if kept else _expected(mart, self._kept.get((mart.name, form)))
-        return _fitting(self._settings.table_memory - sum(chosen.values()), sizes)
+        for sha256 in [sha256 for sha256, _ in heat if sha256 in tables and sha256 in wanted]:
+            for form in self._forms if tables[sha256].position == _POSITION else ():
+                if asked := self._asked_whole[wanted[sha256].name, form]:
+                    heat[sha256, form] = asked.bit_length()
+
+        def place(key: _Key) -> tuple[int, bool, bool, str, str]:
+            # By powers of two, and those that there are first: marts that are asked for alike don't take turns.
+            sha256, form = key
+            return -heat[key], form is not None, not _is_there(key, tables), sha256, form or ""
+
+        sizes = {key: self._size(key, wanted, tables) for key in sorted(heat, key=place)}
+        fitting = _fitting(self._settings.table_memory, sizes)
+        return {(sha256, form): size for (sha256, form), size in fitting.items() if (sha256, None) in fitting}
+
+    def _size(self, key: _Key, wanted: Mapping[str, Mart], tables: Mapping[str, Table]) -> int:
+        """Bytes of a table or of rows, at least those that they will take where they are still to be made."""
+        sha256, form = key
+        table = tables.get(sha256)
+        if form is None:
+            return table.size if table else _expected(wanted[sha256], self._made.get(wanted[sha256].name), _BLOCK_BYTES)
+        kept, mart = tables[sha256].kept.get(form), wanted[sha256]
+        return kept.size if kept else _expected(mart, self._kept.get((mart.name, form)))
 
     def _heat(self, mart: Mart | None) -> int:
         return -1 if mart is None else self._asked[mart.name].bit_length()
@@ -270,7 +266,7 @@ class Tables:
             table = _table(instance, mart, file)
             self._made[mart.name] = mart.bytes, table.size
             with self._lock:
-                room = self._settings.table_memory - sum(known.size for known in self._tables.values())
+                room = self._settings.table_memory - self.size
                 fits = self._instance is instance and table.size <= room
                 if fits:
                     self._tables = {**self._tables, mart.sha256: table}
@@ -296,7 +292,7 @@ class Tables:
         try:
             kept = _kept(instance, mart, table, self._forms[form], room)
         except TooLarge as error:
-            self._kept[mart.name, form] = mart.bytes, error.size
+            self._kept[mart.name, form] = mart.bytes, error.size * mart.rows // error.rows
         except (duckdb.Error, pa.ArrowException, OSError, SnapshotCorrupt) as error:
             # What DuckDB fails on after the first rows, Arrow has as OSError.
             self._kept[mart.name, form] = mart.bytes, self._settings.table_memory + 1
@@ -364,10 +360,15 @@ def _kept(instance: duckdb.DuckDBPyConnection, mart: Mart, table: Table, form: F
     return kept
 
 
-def _expected(mart: Mart, made: tuple[int, int] | None) -> int:
+def _is_there(key: _Key, tables: Mapping[str, Table]) -> bool:
+    sha256, form = key
+    return sha256 in tables and (form is None or form in tables[sha256].kept)
+
+
+def _expected(mart: Mart, made: tuple[int, int] | None, least: int = 0) -> int:
     """Bytes of what is made of the mart, at least: a larger file than the last time makes no less."""
-    before, size = made or (mart.bytes, mart.bytes)
-    return size if mart.bytes >= before else mart.bytes
+    before, size = made or (mart.bytes, max(mart.bytes, least))
+    return size if mart.bytes >= before else max(mart.bytes, least)
 
 
 def _fitting(room: int, sizes: Mapping[K, int]) -> dict[K, int]:

@@ -1,5 +1,7 @@
 """Rows kept beside their table as they are answered: whose they are depends on what is asked, no answer on them."""
 
+import itertools
+
 import duckdb
 import pyarrow as pa
 import pytest
@@ -17,7 +19,7 @@ from tests.e2e.stack import wait_for
 from .api import bearer, open_api
 from .test_kept_answers import shown
 from .test_metrics import samples
-from .test_tables import MIXED, settle
+from .test_tables import MIXED, on_tables, settle
 
 ROWS = 2500
 COLUMNS = {name: column for name, column in MIXED.items() if name != "rowid"}
@@ -257,6 +259,32 @@ def test_they_have_the_room_that_tables_leave(store, monkeypatch):
         assert len(tried) == attempts
 
 
+def test_they_come_before_tables_that_are_asked_for_less(store, monkeypatch):
+    client, database = open_api(parquet_dir=store.root, kept_answers=0)
+    with client:
+        settle(database, set(MARTS))
+        client.get(path("plain"), headers=bearer(1))
+        size = kept(database, {"plain"})["plain"].size
+        room = database.status().table_bytes - 1  # for all but one of these
+        # What they will take is known from the first of them.
+        monkeypatch.setattr(tables, "_BATCH_ROWS", 100)
+        found = database._generations.tables
+        found._keep(next(mart for mart in found._wanted if mart.name == "plain"), "json", 1)
+        assert 0.9 * size < found._kept["plain", "json"][1] < 1.1 * size
+    client, database = open_api(parquet_dir=store.root, kept_answers=0, table_memory=room)
+    with client:
+        settle(database, set(MARTS))
+        for _ in range(4):
+            client.get(path("plain"), headers=bearer(1))
+        kept(database, {"plain"})
+        assert "plain" in on_tables(database) < set(MARTS)
+        assert database.status().table_bytes <= room
+        for name, _ in itertools.product(MARTS, range(16)):
+            client.get(f"{path(name)}?select=n", headers=bearer(1))
+        settle(database, set(MARTS))
+        assert documents(database) == {}
+
+
 def test_what_fails_late_ends_neither_the_tables_nor_the_answers(store):
     """What DuckDB says of rows after the first ones comes as another error."""
     late = Form(
@@ -349,4 +377,5 @@ def test_what_is_larger_than_the_room_is_given_up_early():
     with pytest.raises(TooLarge) as raised:
         written(pa.RecordBatchReader.from_batches(pa.schema({"row": pa.string()}), batches()), 5000)
     assert 5000 < raised.value.size < 8000
+    assert raised.value.size == raised.value.rows * (99 + 8)
     assert len(asked) < 20

@@ -349,6 +349,15 @@ def test_there_is_room_for_so_much_and_what_is_asked_for_most_has_it(store, made
         assert on_tables(database) == {"dim_categories", "mixed"}
 
 
+def test_no_table_is_made_that_there_is_no_room_for(store, made):
+    """However small its file is, it takes a block of DuckDB's."""
+    client, database = open_api(parquet_dir=store.root, table_memory=3 * tables._BLOCK_BYTES - 1)
+    with client:
+        wait_for(lambda: len(on_tables(database)) == 2, "two are tables", seconds=60, every=0.01)
+        assert database._generations.tables._step() is False
+        assert len(made) == 2
+
+
 @pytest.mark.parametrize("limits", [{"table_memory": 0}, {"resident_memory": 0}])
 def test_without_room_there_is_none(store, made, limits):
     """Also of marts that are read from the disk for want of memory: a table takes more of it."""
