@@ -2,12 +2,10 @@
 
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.answering import answering
 from tests.e2e.stack import free_ports
 
 from .test_rendered import stack
@@ -22,32 +20,6 @@ REFUSED = {
     "gateway": '{"error":{"code":"no_backend","message":"","hint":""}}',
     "dagster-webserver": '{"data":{"runsOrError":{"__typename":"PythonError"}}}',
 }
-
-
-@contextmanager
-def answering(status, text):
-    """A server that does; its port, and the paths that it was asked for."""
-    paths = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self):
-            paths.append(self.path)
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(text.encode())
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
-    try:
-        yield str(server.server_port), paths
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture(params=sorted(ASKED))
@@ -70,19 +42,19 @@ def code(service):
 
 def test_it_is_healthy_where_it_is_answered_as_it_is_to_be(service, code):
     path, text = ASKED[service]
-    with answering(200, text) as (port, paths):
+    with answering((200, text)) as (port, paths):
         assert code(port) == 0
     assert [asked.split("?")[0] for asked in paths] == [path]
 
 
 @pytest.mark.parametrize("status", [503, 502, 500])
 def test_it_is_not_with_another_status_whatever_is_said(service, code, status):
-    with answering(status, ASKED[service][1]) as (port, _):
+    with answering((status, ASKED[service][1])) as (port, _):
         assert code(port) != 0
 
 
 def test_it_is_not_where_another_answer_comes(service, code):
-    with answering(200, REFUSED[service]) as (port, _):
+    with answering((200, REFUSED[service])) as (port, _):
         assert code(port) != 0
 
 

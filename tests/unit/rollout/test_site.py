@@ -1,8 +1,6 @@
 """How the rollout asks the backends: with which token, and again where one that drains answered."""
 
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import jwt
@@ -12,6 +10,7 @@ from deploy.rollout import site as module
 from deploy.rollout.compose import Config
 from deploy.rollout.engine import EngineFailed
 from deploy.rollout.site import Site
+from tests.answering import answering
 from tests.compose.test_rendered import render
 
 OLD, NEW = "an-old-secret-that-is-long-enough-1", "a-new-secret-that-is-long-enough-22"
@@ -39,29 +38,9 @@ READY = (200, '{"status":"ready"}')
 
 @contextmanager
 def gateway(*answers):
-    """A server that gives these, the last one ever after; a stand-in for the site, and how often it was asked."""
-    asked = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            status, text = answers[min(len(asked), len(answers) - 1)]
-            asked.append(self.path)
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(text.encode())
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield SimpleNamespace(gateway_address=f"127.0.0.1:{server.server_port}"), asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    """A stand-in for the site whose gateway gives these, the last one ever after, and how often it was asked."""
+    with answering(*answers) as (port, asked):
+        yield SimpleNamespace(gateway_address=f"127.0.0.1:{port}"), asked
 
 
 def test_one_that_drains_is_not_taken_for_all_that_serve():
