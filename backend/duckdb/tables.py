@@ -1,8 +1,8 @@
 """Marts as tables in memory, in one DuckDB instance for all open snapshots: those asked for most, within a budget.
 
 A table is made of a verified copy, once, whichever snapshots have that file. Nothing depends on it: what has no table,
-or fails on it, is asked of the Parquet file. Where whole rows of it are asked for, and there is room left, they are
-kept as they are answered as well. Why: ``deploy/decisions/0022-marts-in-memory.md``.
+or fails on it, is asked of the Parquet file. Where whole rows of it are asked for, they are kept as they are answered
+as well, before tables that are asked for less. Why: ``deploy/decisions/0022-marts-in-memory.md``.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -38,7 +37,6 @@ _BATCH_ROWS = 20_480
 _MOMENTS = ("date", "timestamp", "timestamp with time zone")
 _BLOCK_BYTES = 262_144  # of DuckDB's, of which a table takes one at least
 _Key = tuple[str, str | None]  # SHA-256 of the file that a table is made of, or its rows in a form
-K = TypeVar("K", bound=Hashable)
 _HELD = "SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'IN_MEMORY_TABLE'"
 
 log = structlog.get_logger(__name__)
@@ -371,7 +369,7 @@ def _expected(mart: Mart, made: tuple[int, int] | None, least: int = 0) -> int:
     return size if mart.bytes >= before else max(mart.bytes, least)
 
 
-def _fitting(room: int, sizes: Mapping[K, int]) -> dict[K, int]:
+def _fitting(room: int, sizes: Mapping[_Key, int]) -> dict[_Key, int]:
     """Those that fit, the first ones first, with their sizes."""
     chosen = {}
     for key, size in sizes.items():

@@ -157,7 +157,6 @@ if __name__ == "__main__":
     with suppress(ConnectionError):  # who asked has ended
         to_do = serve(int(sys.argv[1]))
     if to_do is None:
-        os._exit(
-            0
-        )  # to take apart all that was imported takes a third of a second, which whoever waits for us waits, too
+        # To take apart all that was imported takes a third of a second, and a build waits for our end.
+        os._exit(0)
     sys.exit(to_do())

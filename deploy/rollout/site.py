@@ -164,7 +164,7 @@ class Site:
     def ready(self) -> dict[str, Any]:
         """What the gateway answers to ``/health/ready``. Raises EngineFailed where it doesn't answer with 200.
 
-        For a moment the gateway still asks a replica that has just begun to drain: then another answers, asked again.
+        For a moment the gateway still asks a replica that has just begun to drain, which says so: then it asks again.
         """
         url = f"http://{self.gateway_address}/health/ready"
 

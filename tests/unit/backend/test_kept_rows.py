@@ -228,7 +228,7 @@ def test_only_what_is_asked_for_whole_is_kept(store):
         assert found.size > 100_000
 
 
-def test_they_have_the_room_that_tables_leave(store, monkeypatch):
+def test_they_keep_to_the_room_that_there_is(store, monkeypatch):
     """Those asked for most first, and what turned out too large is not written again and again."""
     tried = []
     counted = Form(sql.all_documents, lambda reader, room: tried.append(room) or written(reader, room))
