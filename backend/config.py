@@ -59,7 +59,8 @@ class Settings(BaseSettings):
     )
     table_memory: ByteSize = Field(
         default=ByteSize(128_000_000),
-        description="for marts as tables in memory, those asked for most, and for their rows; 0: none",
+        description="for marts as tables in memory, those asked for most, for their rows, and for rows of single users "
+        "of large marts; 0: none",
     )
     kept_answers: ByteSize = Field(
         default=ByteSize(64_000_000), description="memory for answers that are made once for each snapshot"

@@ -135,7 +135,9 @@ class _DatabaseCollector(Collector):
         )
         yield GaugeMetricFamily("analytics_tables", "Marts that are tables in memory.", value=status.tables)
         yield GaugeMetricFamily(
-            "analytics_table_bytes", "Memory of those tables, and of rows kept beside them.", value=status.table_bytes
+            "analytics_table_bytes",
+            "Memory of those tables, of those of users, and of rows kept beside them.",
+            value=status.table_bytes,
         )
         yield GaugeMetricFamily(
             "analytics_fallback_in_use", "1 while the DuckDB file is served.", value=status.fallback_in_use

@@ -125,19 +125,16 @@ class Build:
         """Take over these marts from the parent as they are. Raises SnapshotCorrupt when one is not there."""
         if not marts or self.parent is None:
             return
-        with self._store.open(self.parent.id) as parent:
+        with self._store.open_again(self.parent) as parent:
             for name in marts:
-                mart = parent.manifest.marts.get(name)
-                if mart is None or not parent.file(name).is_file():
+                try:
+                    mart = parent.manifest.marts[name]
+                    _link(f"{parent.path}/{name}.parquet", f"{self.path}/{name}.parquet")
+                except (KeyError, FileNotFoundError) as error:
                     raise SnapshotCorrupt(
                         f"taking over {name} from snapshot {parent.id} failed: it is not there",
                         hint="build everything instead of a selection",
-                    )
-                target = self.path / parent.file(name).name
-                try:
-                    os.link(parent.file(name), target)
-                except OSError:  # a file system without hard links
-                    shutil.copyfile(parent.file(name), target)
+                    ) from error
                 self._linked[name] = mart
 
     @property
@@ -246,6 +243,13 @@ class SnapshotStore:
             f"snapshot {wanted!r} is not in {self.root}",
             hint="ask for the current one, or see `make snapshots`",
         )
+
+    def open_again(self, manifest: Manifest) -> Snapshot:
+        """The snapshot of a manifest that was read before, as ``open`` gives it. Raises SnapshotGone."""
+        lock = self._hold(manifest.id)
+        if lock is None:
+            raise SnapshotGone(f"snapshot {manifest.id!r} is not in {self.root} any more", hint="build everything")
+        return Snapshot(self._snapshots / manifest.id, manifest, lock)
 
     def manifests(self) -> list[Manifest]:
         """Manifests of all readable snapshots, oldest first."""
@@ -461,8 +465,12 @@ class SnapshotStore:
     ) -> Manifest:
         parent_id = build.parent.id if build.parent else None
         with self._locked("pointer.lock", build.run_id, wait=60):
-            current = self._parent()
-            if (current.id if current else None) != parent_id:
+            if build.parent is None:
+                found = self._parent()
+                current = found.id if found else None
+            else:  # its manifest was read before
+                current = self.current_id()
+            if current != parent_id:
                 raise PublishConflict(
                     f"{self._pointer} was moved to {self.current_id()} while run {build.run_id} built on {parent_id}",
                     hint="nothing was published; run the build again",
@@ -506,6 +514,16 @@ class SnapshotStore:
 
     def _locked(self, name: str, holder: str, wait: float) -> AbstractContextManager[int]:
         return lockfile.held(self.root / name, holder, wait=wait)
+
+
+def _link(source: str, target: str) -> None:
+    """The file under another name as well. Raises OSError."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
 
 
 def _empty(directory: Path) -> None:

@@ -304,7 +304,7 @@ def _session(generations: Generations, generation: Generation, *, tables: bool) 
         of_files = closings.enter_context(closing(FileSession(generation.cursor)))
         if session:
             closings.enter_context(closing(session.cursor))
-        parts = _Parts(generation, closings)
+        parts = _Parts(generation, session, closings) if session else None
         yield Connection(
             snapshot=generation.id,
             last_refresh=generation.created_at,
@@ -315,30 +315,41 @@ def _session(generations: Generations, generation: Generation, *, tables: bool) 
             _unchanged=functools.partial(generations.unchanged, generation),
             _asked=generations.tables.asked if tables else lambda *_: None,
             _name_marts=generation.name_marts,
-            _of_user=parts.of_user if session else lambda dataset, _: dataset,
+            _of_user=parts.of_user if parts else lambda dataset, _: dataset,
             _hold=functools.partial(generations.hold, generation),
         )
 
 
 class _Parts:
-    """Parts of large marts, for as long as there is a connection: each is made once."""
+    """What single users have of large marts, for as long as there is a connection: tables, else parts of files."""
 
-    def __init__(self, generation: Generation, closings: ExitStack) -> None:
+    def __init__(self, generation: Generation, session: Session, closings: ExitStack) -> None:
         self._generation = generation
+        self._session = session
         self._closings = closings
-        self._made: dict[tuple[str, int], Dataset] = {}
+        self._found: dict[tuple[str, int], Dataset] = {}
 
     def of_user(self, dataset: Dataset, user_id: int) -> Dataset:
         key = dataset.id, user_id
-        if key not in self._made:
-            self._made[key] = self._part(dataset, user_id)
-        return self._made[key]
+        if key not in self._found:
+            self._found[key] = self._rows(dataset, user_id) if self._generation.has_parts(dataset) else dataset
+        return self._found[key]
 
-    def _part(self, dataset: Dataset, user_id: int) -> Dataset:
+    def _rows(self, dataset: Dataset, user_id: int) -> Dataset:
+        key = self._generation.marts[dataset.id].sha256, user_id
+        if table := self._session.users.get(key):
+            return table.of(dataset)
+        wanted = self._session.users.wanted(key)
+        if dataset.table and not wanted:
+            return dataset
         file = self._generation.of_user(dataset, user_id)
         if file is None:
             return dataset
         self._closings.callback(file.close)
+        if wanted and (table := self._session.make(key, dataset, file.path, self._generation.unchanged)):
+            return table.of(dataset)
+        if dataset.table:
+            return dataset
         relation, position = numbered(parquet_file(file.path), dataset.columns, "file_row_number")
         return replace(dataset, relation=relation, position=position, table=True)
 

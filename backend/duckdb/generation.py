@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import datetime
 
 import duckdb
@@ -15,7 +14,7 @@ from backend.config import Settings
 from backend.datasets import Column, Dataset, numbered
 from backend.duckdb.engine import columns_of, connect, lock_down
 from backend.duckdb.row_groups import RowGroups
-from backend.duckdb.tables import Table
+from backend.duckdb.table import Table
 from backend.duckdb.verified import InMemory, VerifiedFile, VerifiedFiles
 from backend.manifest import Mart
 from backend.quoting import parquet_file, quoted
@@ -80,24 +79,18 @@ class Generation:
         if known is not tables:
             found = ((name, tables.get(mart.sha256)) for name, mart in self.marts.items())
             datasets = self.datasets | {
-                name: replace(
-                    self.datasets[name],
-                    columns=table.columns,
-                    relation=table.relation,
-                    position=table.position,
-                    table=True,
-                    kept=table.kept,
-                )
-                for name, table in found
-                if table is not None
+                name: table.of(self.datasets[name]) for name, table in found if table is not None
             }
             self._on_tables = tables, datasets
         return datasets
 
+    def has_parts(self, dataset: Dataset) -> bool:
+        """Whether a part of its file can have all rows of a user, and there is no better way to them."""
+        return dataset.id in self._row_groups and not dataset.kept
+
     def of_user(self, dataset: Dataset, user_id: int) -> InMemory | None:
-        """The part of its file that has all rows of that user, if that is less to look through. Raises OSError."""
-        groups = self._row_groups.get(dataset.id)
-        return groups.of_user(self._path(dataset.id), user_id) if groups and not dataset.table else None
+        """That part; None where it is too large. Raises OSError."""
+        return self._row_groups[dataset.id].of_user(self._path(dataset.id), user_id)
 
     def forget_tables(self) -> None:
         """Hold nothing of the tables any more, which may be dropped."""

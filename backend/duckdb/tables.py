@@ -13,8 +13,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -22,22 +22,21 @@ import pyarrow as pa
 import structlog
 
 from backend.config import Settings
-from backend.datasets import Column, numbered
+from backend.datasets import Column, Dataset
 from backend.duckdb.engine import FATAL, columns_of, connect, lock_down
+from backend.duckdb.table import BLOCK_BYTES, Table, detach, made
+from backend.duckdb.user_tables import Key, UserTables
 from backend.duckdb.verified import InMemory, VerifiedFiles
 from backend.errors import SnapshotCorrupt
 from backend.kept_rows import KeptRows, TooLarge
 from backend.manifest import Mart
-from backend.quoting import parquet_file, quoted
+from backend.quoting import parquet_file
 
 _NICE = 10
 _REST_SECONDS = 60.0  # between an instance that failed for good and the next: what it fails on may be asked again
-_POSITION = "rowid"
 _BATCH_ROWS = 20_480
-_MOMENTS = ("date", "timestamp", "timestamp with time zone")
-_BLOCK_BYTES = 262_144  # of DuckDB's, of which a table takes one at least
-_Key = tuple[str, str | None]  # SHA-256 of the file that a table is made of, or its rows in a form
-_HELD = "SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'IN_MEMORY_TABLE'"
+_OF_USERS = 2  # half of the room at most is that of users' rows
+_Made = tuple[str, str | None]  # SHA-256 of the file that a table is made of, or its rows in a form
 
 log = structlog.get_logger(__name__)
 
@@ -54,31 +53,27 @@ class Form:
     made: Callable[[pa.RecordBatchReader, int], KeptRows]
 
 
-@dataclass(frozen=True)
-class Table:
-    """``size`` in bytes, without what is kept; all else as in ``backend.datasets.Dataset``."""
-
-    relation: str
-    position: str
-    size: int
-    columns: tuple[Column, ...]
-    kept: Mapping[str, KeptRows] = field(default_factory=dict)
-
-
 class Session:
     """A request's session on the tables there were when it began, by the SHA-256 of the files they were made of."""
 
-    def __init__(self, owner: Tables, instance: duckdb.DuckDBPyConnection, tables: Mapping[str, Table]) -> None:
+    def __init__(self, owner: Tables, users: UserTables, tables: Mapping[str, Table]) -> None:
         self.tables = tables
-        self.cursor = instance.cursor()
+        self.users = users
+        self.cursor = users.instance.cursor()
         self.used = False  # whether the last statement of the request was one on a table
         self._owner = owner
-        self._instance = instance
+
+    def make(self, key: Key, dataset: Dataset, path: str, certain: Callable[[], bool]) -> Table | None:
+        """A table of a user's rows, see ``UserTables.make``."""
+        self.used = True
+        table = self.users.make(key, dataset, path, certain)
+        self._owner.give_way()
+        return table
 
     def left(self, error: Exception) -> bool:
         """Whether what failed so failed on a table, so that the Parquet file is still to be asked."""
         if self.used and isinstance(error, FATAL):
-            self._owner.discard(self._instance, error)
+            self._owner.discard(self.users.instance, error)
         return self.used
 
 
@@ -89,7 +84,7 @@ class Tables:
         self._files = files
         self._settings = settings
         self._lock = threading.Lock()  # guards the next seven, held for moments
-        self._instance: duckdb.DuckDBPyConnection | None = None  # never closed, which would end all sessions on it
+        self._users: UserTables | None = None  # with the instance, which is never closed: that would end all sessions
         self._tables: Mapping[str, Table] = {}  # replaced, never changed
         self._wanted: Sequence[Mart] = ()
         self._asked: Counter[str] = Counter()
@@ -109,21 +104,23 @@ class Tables:
 
     @property
     def count(self) -> int:
-        """How many tables there are."""
+        """How many marts are tables."""
         return len(self._tables)
 
     @property
     def size(self) -> int:
-        """Bytes of all tables, and of the rows that are kept beside them."""
-        return sum(table.size + sum(kept.size for kept in table.kept.values()) for table in self._tables.values())
+        """Bytes of all tables, those of users among them, and of the rows that are kept beside them."""
+        of_marts = sum(table.size + sum(kept.size for kept in table.kept.values()) for table in self._tables.values())
+        users = self._users
+        return of_marts + (users.size if users else 0)
 
     def session(self) -> Session | None:
         """A session for one request, to be closed; None where there is no instance."""
         with self._lock:
-            if self._instance is None:
+            if self._users is None:
                 return None
             try:
-                return Session(self, self._instance, self._tables)
+                return Session(self, self._users, self._tables)
             except duckdb.Error:  # it failed for good: who asked it then discards it
                 return None
 
@@ -136,6 +133,11 @@ class Tables:
     def look(self) -> None:
         """Look again at what is open and what is asked for; does not wait for it."""
         self._wake.set()
+
+    def give_way(self) -> None:
+        """Look again if there is too much; does not wait for it."""
+        if self.size > self._settings.table_memory:
+            self.look()
 
     def keep_rows(self, forms: Mapping[str, Form]) -> None:
         """Keep rows in these forms, too, where they are asked for."""
@@ -157,9 +159,9 @@ class Tables:
     def discard(self, broken: duckdb.DuckDBPyConnection, error: Exception) -> None:
         """Never use this instance again; another is made in a while."""
         with self._lock:
-            if self._instance is not broken:
+            if self._users is None or self._users.instance is not broken:
                 return
-            self._instance, self._tables = None, {}
+            self._users, self._tables = None, {}
             self._rest_until = time.monotonic() + _REST_SECONDS
         log.error("tables_discarded", error=str(error))
         self.look()
@@ -172,7 +174,7 @@ class Tables:
         if self._thread.is_alive():
             self._thread.join()
         with self._lock:
-            self._instance, self._tables = None, {}
+            self._users, self._tables = None, {}
 
     # --- on the thread ---------------------------------------------------------------------------------------------
 
@@ -196,7 +198,7 @@ class Tables:
         """Come one step nearer to what there should be; False: there it is."""
         if time.monotonic() < self._rest_until:
             return False
-        self._connected()
+        self._connected().drop_others(self._files.known())
         with self._lock:
             wanted = {mart.sha256: mart for mart in self._wanted}
             tables = self._tables
@@ -216,37 +218,37 @@ class Tables:
             self._keep(wanted[sha256], form, self._settings.table_memory - self.size)
         return True
 
-    def _chosen(self, wanted: Mapping[str, Mart], tables: Mapping[str, Table]) -> dict[_Key, int]:
+    def _chosen(self, wanted: Mapping[str, Mart], tables: Mapping[str, Table]) -> dict[_Made, int]:
         """Sizes of what fits into the budget: what is asked for most first, what is served no more last.
 
         Rows are kept beside a table that there is, which is asked for as often as they are at least.
         """
         held = self._files.in_memory()
         self._failed &= held
-        heat: dict[_Key, int] = {
+        heat: dict[_Made, int] = {
             (sha256, None): self._heat(wanted.get(sha256))
             for sha256 in (held & (wanted.keys() | tables.keys())) - self._failed
         }
         for sha256 in [sha256 for sha256, _ in heat if sha256 in tables and sha256 in wanted]:
-            for form in self._forms if tables[sha256].position == _POSITION else ():
+            for form in self._forms if tables[sha256].counts_positions else ():
                 if asked := self._asked_whole[wanted[sha256].name, form]:
                     heat[sha256, form] = asked.bit_length()
 
-        def place(key: _Key) -> tuple[int, bool, bool, str, str]:
+        def place(key: _Made) -> tuple[int, bool, bool, str, str]:
             # By powers of two, and those that there are first: marts that are asked for alike don't take turns.
             sha256, form = key
             return -heat[key], form is not None, not _is_there(key, tables), sha256, form or ""
 
         sizes = {key: self._size(key, wanted, tables) for key in sorted(heat, key=place)}
-        fitting = _fitting(self._settings.table_memory, sizes)
+        fitting = _fitting(self._settings.table_memory - (self._users.size if self._users else 0), sizes)
         return {(sha256, form): size for (sha256, form), size in fitting.items() if (sha256, None) in fitting}
 
-    def _size(self, key: _Key, wanted: Mapping[str, Mart], tables: Mapping[str, Table]) -> int:
+    def _size(self, key: _Made, wanted: Mapping[str, Mart], tables: Mapping[str, Table]) -> int:
         """Bytes of a table or of rows, at least those that they will take where they are still to be made."""
         sha256, form = key
         table = tables.get(sha256)
         if form is None:
-            return table.size if table else _expected(wanted[sha256], self._made.get(wanted[sha256].name), _BLOCK_BYTES)
+            return table.size if table else _expected(wanted[sha256], self._made.get(wanted[sha256].name), BLOCK_BYTES)
         kept, mart = tables[sha256].kept.get(form), wanted[sha256]
         return kept.size if kept else _expected(mart, self._kept.get((mart.name, form)))
 
@@ -258,37 +260,38 @@ class Tables:
         file = self._files.borrow(mart.sha256)
         if file is None:  # nobody has it any more
             return
-        instance = None
+        users = None
         try:
-            instance = self._connected()
-            table = _table(instance, mart, file)
+            users = self._connected()
+            with users.making:
+                table = _table(users.instance, mart, file)
             self._made[mart.name] = mart.bytes, table.size
             with self._lock:
                 room = self._settings.table_memory - self.size
-                fits = self._instance is instance and table.size <= room
+                fits = self._users is users and table.size <= room
                 if fits:
                     self._tables = {**self._tables, mart.sha256: table}
             if not fits:
-                _detach(instance, mart.sha256)
+                detach(users.instance, mart.sha256)
         except (duckdb.Error, SnapshotCorrupt) as error:
             self._failed.add(mart.sha256)
             if isinstance(error, duckdb.OutOfMemoryException):
                 self._made[mart.name] = mart.bytes, self._settings.tables_memory
-            if instance is not None and isinstance(error, FATAL):
-                self.discard(instance, error)
-            elif instance is not None:
-                _detach(instance, mart.sha256)
+            if users is not None and isinstance(error, FATAL):
+                self.discard(users.instance, error)
+            elif users is not None:
+                detach(users.instance, mart.sha256)
             log.warning("mart_not_in_memory", mart=mart.name, error=str(error))  # by now nothing is left of it
         finally:
             self._files.release([file])
 
     def _keep(self, mart: Mart, form: str, room: int) -> None:
         """Keep the rows of the mart's table in that form, if there is so much room."""
-        instance, table = self._instance, self._tables.get(mart.sha256)
-        if instance is None or table is None:
+        users, table = self._users, self._tables.get(mart.sha256)
+        if users is None or table is None:
             return
         try:
-            kept = _kept(instance, mart, table, self._forms[form], room)
+            kept = _kept(users.instance, mart, table, self._forms[form], room)
         except TooLarge as error:
             self._kept[mart.name, form] = mart.bytes, error.size * mart.rows // error.rows
         except (duckdb.Error, pa.ArrowException, OSError, SnapshotCorrupt) as error:
@@ -296,7 +299,7 @@ class Tables:
             self._kept[mart.name, form] = mart.bytes, self._settings.table_memory + 1
             log.warning("rows_not_in_memory", mart=mart.name, form=form, error=str(error))
             if isinstance(error, FATAL):
-                self.discard(instance, error)
+                self.discard(users.instance, error)
         else:
             self._kept[mart.name, form] = mart.bytes, kept.size
             self._put(mart.sha256, {**table.kept, form: kept})
@@ -310,44 +313,27 @@ class Tables:
 
     def _drop(self, sha256: str) -> None:
         with self._lock:
-            instance = self._instance
+            users = self._users
             self._tables = {known: table for known, table in self._tables.items() if known != sha256}
-        if instance is not None:
-            _detach(instance, sha256)
+        if users is not None:
+            detach(users.instance, sha256)
 
-    def _connected(self) -> duckdb.DuckDBPyConnection:
-        if self._instance is None:
+    def _connected(self) -> UserTables:
+        if self._users is None:
             instance = connect(self._settings, memory=self._settings.tables_memory)
             # The path of a copy is another's, once it is closed.
             instance.execute("SET enable_external_file_cache = false")
             lock_down(instance, directories=[InMemory.DIRECTORY])
             with self._lock:
-                self._instance = instance
-        return self._instance
+                self._users = UserTables(instance, self._settings.table_memory // _OF_USERS)
+        return self._users
 
 
 def _table(instance: duckdb.DuckDBPyConnection, mart: Mart, file: InMemory) -> Table:
-    """A table in a database of its own: compressed whoever reads others, and gone as soon as it is detached."""
-    relation = f"{quoted(mart.sha256)}.main.mart"
-    with closing(instance.cursor()) as cursor:
-        before = _held(cursor)
-        cursor.execute(f"ATTACH ':memory:' AS {quoted(mart.sha256)} (COMPRESS)")
-        cursor.execute(f"CREATE TABLE {relation} AS SELECT * FROM {parquet_file(file.path)}")  # noqa: S608 - our path
-        cursor.execute(f"CHECKPOINT {quoted(mart.sha256)}")  # which is what compresses it
-        columns = _bounded(cursor, relation, columns_of(cursor, relation, mart, Path(file.path)))
-        relation, position = numbered(relation, columns, _POSITION)
-        return Table(relation, position, max(0, _held(cursor) - before), columns)
+    def columns_of_mart(cursor: duckdb.DuckDBPyConnection, relation: str) -> tuple[Column, ...]:
+        return columns_of(cursor, relation, mart, Path(file.path))
 
-
-def _bounded(cursor: duckdb.DuckDBPyConnection, relation: str, columns: tuple[Column, ...]) -> tuple[Column, ...]:
-    """The columns, of which it is known now which have no other years than from 1000 to 9999: these are shorter SQL."""
-    moments = [quoted(column.name) for column in columns if column.sqltype.id in _MOMENTS]
-    if not moments:
-        return columns
-    bounded = ", ".join(f"coalesce(min({m}) >= '1000-01-01' AND max({m}) < '10000-01-01', true)" for m in moments)
-    found = cursor.execute(f"SELECT {bounded} FROM {relation}").fetchall()[0]  # noqa: S608 - made here
-    known = dict(zip(moments, found, strict=True))
-    return tuple(replace(column, bounded=known.get(quoted(column.name), False)) for column in columns)
+    return made(instance, mart.sha256, f"SELECT * FROM {parquet_file(file.path)}", (), columns_of_mart)  # noqa: S608 - our path
 
 
 def _kept(instance: duckdb.DuckDBPyConnection, mart: Mart, table: Table, form: Form, room: int) -> KeptRows:
@@ -358,7 +344,7 @@ def _kept(instance: duckdb.DuckDBPyConnection, mart: Mart, table: Table, form: F
     return kept
 
 
-def _is_there(key: _Key, tables: Mapping[str, Table]) -> bool:
+def _is_there(key: _Made, tables: Mapping[str, Table]) -> bool:
     sha256, form = key
     return sha256 in tables and (form is None or form in tables[sha256].kept)
 
@@ -369,7 +355,7 @@ def _expected(mart: Mart, made: tuple[int, int] | None, least: int = 0) -> int:
     return size if mart.bytes >= before else max(mart.bytes, least)
 
 
-def _fitting(room: int, sizes: Mapping[_Key, int]) -> dict[_Key, int]:
+def _fitting(room: int, sizes: Mapping[_Made, int]) -> dict[_Made, int]:
     """Those that fit, the first ones first, with their sizes."""
     chosen = {}
     for key, size in sizes.items():
@@ -377,14 +363,3 @@ def _fitting(room: int, sizes: Mapping[_Key, int]) -> dict[_Key, int]:
             chosen[key] = size
             room -= size
     return chosen
-
-
-def _held(cursor: duckdb.DuckDBPyConnection) -> int:
-    held: int = cursor.execute(_HELD).fetchall()[0][0]
-    return held
-
-
-def _detach(instance: duckdb.DuckDBPyConnection, sha256: str) -> None:
-    """Who reads the table reads on; who begins to is refused, and asks the Parquet file."""
-    with suppress(duckdb.Error), closing(instance.cursor()) as cursor:
-        cursor.execute(f"DETACH DATABASE IF EXISTS {quoted(sha256)}")

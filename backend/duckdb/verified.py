@@ -140,14 +140,20 @@ class VerifiedFiles:
 
     def doubt(self, files: Iterable[VerifiedFile]) -> None:
         """Have those that are on the disk hashed again by whoever takes them next."""
-        for file in files:
-            if isinstance(file, OnDisk):
-                self._on_disk.pop(file.sha256, None)
+        with self._lock:
+            for file in files:
+                if isinstance(file, OnDisk):
+                    self._on_disk.pop(file.sha256, None)
 
     def in_memory(self) -> AbstractSet[str]:
         """SHA-256 of each that is in memory."""
         with self._lock:
             return set(self._in_memory)
+
+    def known(self) -> AbstractSet[str]:
+        """SHA-256 of each that somebody has, wherever it is."""
+        with self._lock:
+            return self._in_memory.keys() | set(self._on_disk)
 
     def borrow(self, sha256: str) -> InMemory | None:
         """One that is in memory, to be given back with ``release``; None where nobody has it any more."""
@@ -175,7 +181,8 @@ class VerifiedFiles:
             file.described = known.described
         elif file_sha256(path) != sha256 or not file.unchanged():
             raise _not_as_published(path, sha256)
-        self._on_disk[sha256] = file
+        with self._lock:
+            self._on_disk[sha256] = file
         return file
 
 

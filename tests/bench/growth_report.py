@@ -15,8 +15,12 @@ _BUDGET_MB = 2147
 """``mem_limit`` of the backend in compose/base.yaml."""
 
 _BY_USER = (
-    "Rows that do not fit into API_TABLE_MEMORY are read as Parquet, from 25 million rows on in larger row groups: "
-    "raise it where the mart fits, and mem_limit with it; else split the mart, by year say."
+    "A mart that does not fit into API_TABLE_MEMORY is read as Parquet, but for the rows of users who ask again, which "
+    "have half of it, each 260 KB and more: raise it for more users, or where the mart fits, and mem_limit with it."
+)
+_BY_A_NEW_USER = (
+    "What a user asks first of a mart that does not fit into API_TABLE_MEMORY is read from Parquet, from 25 million "
+    "rows on in larger row groups: raise it where the mart fits, and mem_limit with it; else split the mart."
 )
 _OF_A_FILE = (
     "A file beyond API_RESIDENT_MEMORY is hashed where it lies, when it is new and at each start, and until then users "
@@ -28,6 +32,7 @@ _OF_EACH = (
 )
 _THEN = {
     "rows": {
+        "Q1 first": _BY_A_NEW_USER,
         "Q1": _BY_USER,
         "Q2": _BY_USER,
         "Q3": "What reads a whole mart costs its rows: publish an aggregate as a mart, or raise API_DUCKDB_THREADS.",
@@ -86,7 +91,7 @@ def _by_dbt(name: str) -> Target:
 
 
 TARGETS = (
-    *(_from_the_smallest(curve, f"{question} p50 ms", 2) for curve in _CURVES for question in ("Q1", "Q2")),
+    *(_from_the_smallest(curve, f"{question} p50 ms", 2) for curve in _CURVES for question in ("Q1", "Q2", "Q1 first")),
     *(_at_the_largest(curve, "memory MB", _BUDGET_MB) for curve in _CURVES),
     # Nothing should grow; twice is as far apart as these short times are from round to round.
     *(_from_the_smallest(curve, "another mart visible after s", 2) for curve in _CURVES),

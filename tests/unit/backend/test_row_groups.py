@@ -34,15 +34,15 @@ SCOPES = {
 }
 
 
-def written(path, scope, columns=COLUMNS, options="COMPRESSION zstd"):
+def written(path, scope, columns=COLUMNS, options="COMPRESSION zstd", generation=1):
     name, kind, value = scope
     values = ", ".join(f"({sql})::{kind} AS {column}" for column, (kind, sql) in columns.items())
     order = "" if "%" in value else f"ORDER BY {name}"
     with duckdb.connect() as connection:
         select = f"SELECT ({value})::{kind} AS {name}, {values} FROM range({ROWS}) t(i) {order}"
         options = f"FORMAT parquet, {options}, ROW_GROUP_SIZE {GROUP_ROWS}"
-        generation = [1] if "generation" in columns else []
-        connection.execute(f"COPY ({select}) TO '{path}' ({options})", generation)
+        params = [generation] if "generation" in columns else []
+        connection.execute(f"COPY ({select}) TO '{path}' ({options})", params)
 
 
 def spec(mart, scope):

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from backend.api.analytics import sql
 from backend.config import Settings
-from backend.duckdb import tables
+from backend.duckdb import table, tables
 from backend.duckdb.client import Database
+from backend.duckdb.table import BLOCK_BYTES
 from backend.duckdb.verified import VerifiedFiles
 from backend.manifest import Column, MartSpec
 from backend.snapshots import SnapshotStore
@@ -118,7 +119,7 @@ def held(database):
     with database.connection() as connection:
         cursor = connection._tables.cursor
         ((count,),) = cursor.execute("SELECT count(*) FROM duckdb_databases() WHERE NOT internal").fetchall()
-        return tables._held(cursor), count - 1
+        return table.held(cursor), count - 1
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -351,7 +352,7 @@ def test_there_is_room_for_so_much_and_what_is_asked_for_most_has_it(store, made
 
 def test_no_table_is_made_that_there_is_no_room_for(store, made):
     """However small its file is, it takes a block of DuckDB's."""
-    client, database = open_api(parquet_dir=store.root, table_memory=3 * tables._BLOCK_BYTES - 1)
+    client, database = open_api(parquet_dir=store.root, table_memory=3 * BLOCK_BYTES - 1)
     with client:
         wait_for(lambda: len(on_tables(database)) == 2, "two are tables", seconds=60, every=0.01)
         assert database._generations.tables._step() is False

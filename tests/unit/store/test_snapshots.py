@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import subprocess
@@ -187,6 +188,28 @@ def test_a_link_to_a_mart_with_another_declaration_is_refused(store):
             build.publish([wider, *SPECS[1:]])
 
 
+@pytest.mark.parametrize("fails", [None, OSError(95, "no hard links here")])
+def test_a_mart_that_is_not_there_is_not_taken_over(store, monkeypatch, fails):
+    first = publish(store, 1)
+    link = os.link
+
+    def linked(*given):
+        if fails:
+            raise fails
+        link(*given)
+
+    monkeypatch.setattr("backend.snapshots.os.link", linked)
+    (store.root / "mart" / "dim_one.parquet").unlink()
+    with store.build("partial", holder="test") as build:
+        for name in ("dim_one", "dim_nine"):
+            with pytest.raises(SnapshotCorrupt, match=f"taking over {name} from snapshot {first.id}"):
+                build.link([name])
+        build.link(["fct_two", "agg_three"])
+        write_mart(build.path, "dim_one", 2)
+        build.publish(SPECS)
+    assert served(store) == {"dim_one": 2, "fct_two": 1, "agg_three": 1}
+
+
 def test_a_second_builder_is_told_who_holds_the_lock(store):
     with (
         store.build("run-1", holder="the nightly build"),
@@ -320,6 +343,17 @@ def test_the_manifest_is_plain_json_that_others_can_read(store):
     assert [mart["name"] for mart in data["marts"]] == list(NAMES)
     assert data["marts"][0]["columns"][0] == {"name": "user_id", "type": "INTEGER", "description": ""}
     assert data["created_at"].endswith("+00:00")
+
+
+def test_an_indented_manifest_as_they_were_once_written_is_read(store):
+    published = publish(store, 1)
+    path = store.root / "mart" / "manifest.json"
+    data = json.loads(path.read_text())
+    del data["sha256"]
+    rest = json.dumps(data, indent=1, ensure_ascii=False)
+    path.chmod(0o644)
+    path.write_text(rest.removesuffix("\n}") + f',\n "sha256": "{hashlib.sha256(rest.encode()).hexdigest()}"\n}}\n')
+    assert Manifest.read(path) == published
 
 
 class TestPlainDirectory:
