@@ -1,8 +1,9 @@
 """Snapshots that are open: one warm in-memory DuckDB instance for each ("generation").
 
-A request costs a readlink and a cursor. When the pointer has moved, one request opens the new snapshot while the
-others go on with the old one, which is closed when the last request on it has ended. What can't be opened as it was
-published is never served: the last good one is, and ``problem`` says so.
+A request costs a readlink and a cursor. When the pointer has moved, the new snapshot is opened once: by who asks alone,
+and aside where others are being answered. All go on with the old one until then, and nobody of many waits for it; it is
+closed when the last request on it has ended. What can't be opened as it was published is never served: the last good
+one is, and ``problem`` says so.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import duckdb
 import structlog
@@ -162,7 +163,7 @@ class Generations:
         """Close everything that no request uses any more, and the rest when its request ends."""
         self._scrubber.close()
         self.holds.close()
-        with self._lock:
+        with self._opening, self._lock:  # what is being opened is waited for
             retired = [*self._pinned.values(), *([self._current] if self._current else [])]
             self._pinned.clear()
             self._current = None
@@ -187,10 +188,14 @@ class Generations:
         # Whoever has something to serve does not wait for the new snapshot to be opened.
         if not self._opening.acquire(blocking=self._current is None):
             return self._take_any() or self._take_current()
-        try:
+        with ExitStack() as undone:
+            undone.callback(self._opening.release)
+            if generation := self._take_if_busy(wanted):
+                undone.callback(self._release, generation)
+                threading.Thread(target=self._open_aside, name="opening").start()
+                undone.pop_all()
+                return generation
             return self._open_current()
-        finally:
-            self._opening.release()
 
     def _take_without_pointer(self) -> Generation | None:
         """None before the first snapshot; a pointer that is lost later changes nothing."""
@@ -200,11 +205,18 @@ class Generations:
             return generation
         return None
 
+    def _open_aside(self) -> None:
+        """Open it for those to come; the lock is held for that."""
+        try:
+            self._release(self._open_current())
+        finally:
+            self._opening.release()
+
     def _open_current(self) -> Generation:
         spent, wanted = time.thread_time(), None
         try:
             wanted = self.store.current_id()
-            if self._failure is not None and wanted == self._failed_id and time.monotonic() < self._retry_at:
+            if self._failure is not None and self._is_too_early(wanted):
                 return self._take_last_good(self._failure)
             # Whoever held the lock before us may have opened it already.
             if wanted is not None and (generation := self._take_if_current(wanted)):
@@ -224,6 +236,10 @@ class Generations:
         self._serve(generation)
         log.info("snapshot_opened", snapshot=generation.id)
         return generation
+
+    def _is_too_early(self, snapshot_id: str | None) -> bool:
+        """Whether what has failed is not to be tried again yet."""
+        return self._failure is not None and snapshot_id == self._failed_id and time.monotonic() < self._retry_at
 
     def _open_before(self, snapshot_id: str) -> None:
         """Serve the newest intact snapshot before that one. Never a later one: it may have been rolled back."""
@@ -252,6 +268,14 @@ class Generations:
     def _take_any(self) -> Generation | None:
         with self._lock:
             return self._used(self._current)
+
+    def _take_if_busy(self, wanted: str) -> Generation | None:
+        """What is served, if others are at this moment, and it is time to open another."""
+        with self._lock:
+            found = self._current
+            if found is None or found.id == wanted or not found.users or self._is_too_early(wanted):
+                return None
+            return self._used(found)
 
     def _take_last_good(self, error: Exception) -> Generation:
         if generation := self._take_any():

@@ -1,6 +1,7 @@
 import os
 import shutil
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
@@ -12,6 +13,7 @@ from backend.duckdb import engine, generations
 from backend.duckdb.client import Database
 from backend.errors import SnapshotCorrupt, SnapshotGone
 from backend.snapshots import SnapshotStore
+from tests.e2e.stack import wait_for
 
 from .api import QUERY, bearer, open_api
 from .marts import SPECS, damage, publish, transactions, write_parquet
@@ -86,32 +88,103 @@ def test_publishing_under_load_gives_whole_answers_and_no_errors(store):
         assert os.listdir(store.root / "snapshots") == [store.current_id()]
 
 
+class Slow:
+    """Opening a snapshot waits until it may go on."""
+
+    def __init__(self, patch):
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.times = 0
+        opened = SnapshotStore.open
+
+        def slow_open(store, snapshot_id=None):
+            self.times += 1
+            self.begun.set()
+            assert self.go_on.wait(60)
+            return opened(store, snapshot_id)
+
+        patch.setattr(SnapshotStore, "open", slow_open)
+
+
 def test_while_one_request_opens_the_new_snapshot_others_use_the_old(store, database, monkeypatch):
     assert generation(database) == 1
     publish(store, 2)
-    opening, go_on = threading.Event(), threading.Event()
-    opened = SnapshotStore.open
-
-    def slow_open(self, snapshot_id=None):
-        opening.set()
-        assert go_on.wait(60)
-        return opened(self, snapshot_id)
-
-    monkeypatch.setattr(SnapshotStore, "open", slow_open)
+    slow = Slow(monkeypatch)
     with ThreadPoolExecutor(1) as pool:
         opener = pool.submit(generation, database)
-        assert opening.wait(60)
+        assert slow.begun.wait(60)
         assert [generation(database) for _ in range(3)] == [1, 1, 1]
-        go_on.set()
+        slow.go_on.set()
         assert opener.result() == 2
     assert generation(database) == 2
+
+
+def test_among_others_nobody_waits_for_the_new_snapshot(store, database, monkeypatch):
+    assert generation(database) == 1
+    with database.connection() as other:
+        publish(store, 2)
+        slow = Slow(monkeypatch)
+        assert [generation(database) for _ in range(3)] == [1, 1, 1]
+        assert slow.begun.wait(60)
+        slow.go_on.set()
+        wait_for(lambda: generation(database) == 2, "the new one is open", seconds=60, every=0.01)
+        assert other.execute(GENERATION).fetchall() == [(1,)]
+    assert slow.times == 1
+    assert database.status().generations_open == 1
+
+
+def test_what_is_being_opened_aside_is_waited_for_at_the_end(store, database, monkeypatch):
+    with database.connection(), ThreadPoolExecutor(1) as pool:
+        publish(store, 2)
+        slow = Slow(monkeypatch)
+        assert generation(database) == 1
+        assert slow.begun.wait(60)
+        closing = threading.Event()
+        close = database._generations.holds.close
+        monkeypatch.setattr(database._generations.holds, "close", lambda: (close(), closing.set()))
+        closed = pool.submit(database.close)
+        assert closing.wait(60)
+        slow.go_on.set()
+        closed.result(60)
+        for thread in threading.enumerate():
+            if thread.name == "opening":
+                thread.join()
+    assert database.status().generations_open == 0
+
+
+def test_what_cannot_be_opened_aside_is_tried_again_as_seldom_as_ever(store, database, monkeypatch):
+    tried = []
+    opened = SnapshotStore.open
+    monkeypatch.setattr(SnapshotStore, "open", lambda self, *given: tried.append(1) or opened(self, *given))
+    with database.connection():
+        damage(store, publish(store, 2).id)
+        wait_for(lambda: generation(database) == 1 and database.status().problem, "it is said", seconds=60, every=0.01)
+        monkeypatch.setattr(generations, "_RETRY_SECONDS", 3600)
+        database._generations._retry_at = time.monotonic() + 3600
+        tried.clear()
+        threads = threading.active_count()
+        assert [generation(database) for _ in range(50)] == [1] * 50
+        assert (tried, threading.active_count()) == ([], threads)
+
+
+def test_where_there_is_no_thread_for_it_another_request_opens_it(store, database, monkeypatch):
+    def refused(_):
+        raise RuntimeError("can't start new thread")
+
+    with database.connection():
+        publish(store, 2)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refused)
+            with pytest.raises(RuntimeError):
+                generation(database)
+    assert generation(database) == 2
+    assert database.status().generations_open == 1
 
 
 def test_an_old_generation_lives_until_its_last_request_ends(store, database):
     old = store.current_id()
     with database.connection() as slow:
         publish(store, 2)
-        assert generation(database) == 2
+        wait_for(lambda: generation(database) == 2, "the new one is open", seconds=60, every=0.01)
         assert database.status().generations_open == 2
         assert store.retain(keep=1, minutes=0) == []
         assert slow.snapshot == old

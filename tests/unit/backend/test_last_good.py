@@ -290,7 +290,11 @@ def test_marts_that_a_snapshot_took_over_are_in_memory_once(store, client):
     assert alone == sum(mart.bytes for mart in store.manifests()[0].marts.values())
     with database.connection():
         new = publish_partly(store, 2)
-        assert client.get(QUERY, headers=bearer(1)).json()["snapshot"] == new.id
+
+        def answered_from():
+            return client.get(QUERY, headers=bearer(1)).json()["snapshot"]
+
+        wait_for(lambda: answered_from() == new.id, "the new one is open", seconds=60, every=0.01)
         assert database.status().generations_open == 2
         assert database.status().resident_bytes == alone + new.marts[CATEGORIES.name].bytes
     # Somebody may be making a table of a copy that nobody else has any more.

@@ -297,8 +297,8 @@ def test_tables_go_with_the_last_snapshot_that_has_their_file(store):
     assert database.status().table_bytes == size
     with database.connection() as slow:
         publish(store, 2, taking_over=["mixed"])
+        wait_for(lambda: held(database)[1] == 5, "new tables are made beside the old", seconds=60, every=0.01)
         settle(database)
-        assert held(database)[1] == 5
         assert {name for name, dataset in slow.datasets.items() if dataset.table} == NAMES
         dataset = slow.datasets["fct_transactions"]
         rows = slow.execute(f"SELECT any_value(generation) FROM {dataset.relation}", on=dataset)

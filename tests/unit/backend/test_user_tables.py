@@ -1,5 +1,6 @@
 """Rows of a large mart's user as a table of their own: no byte of an answer tells, whatever becomes of it."""
 
+import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -106,17 +107,18 @@ def shared(request, tmp_path_factory):
     """An API that makes tables of users' rows, and one that makes none of anything."""
     store = SnapshotStore(tmp_path_factory.mktemp("user-tables") / "parquet")
     publish(store, 1)
-    client, database = opened(store)
-    whole, _ = open_api(parquet_dir=store.root, kept_answers=0, table_memory=0)
-    tables = database._generations.tables
-    chosen = tables._chosen
+    chosen = Tables._chosen
 
     def none_kept(*given):
         found = chosen(*given) if request.param == "marts are tables" else {}
         return {key: size for key, size in found.items() if key[1] is None}
 
-    tables._chosen = none_kept
-    tables.look()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tables, "_chosen", none_kept)
+        client, database = opened(store)
+    tables = database._generations.tables
+    tables._chosen = functools.partial(none_kept, tables)
+    whole, _ = open_api(parquet_dir=store.root, kept_answers=0, table_memory=0)
     number = len(MARTS) if request.param == "marts are tables" else 0
     with client, whole:
         wait_for(lambda: database.status().tables == number, request.param, seconds=60, every=0.01)
