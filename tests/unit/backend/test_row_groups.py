@@ -111,20 +111,21 @@ conditions = st.lists(
     st.sampled_from([("n", "lt.1200"), ("text", "like.*7*"), ("missing", "is.null"), ("ratio", "gt.0")]), max_size=2
 )
 selects = st.sampled_from(["*", "n,text", "text,n.sum(),ratio.sum()", "count()"])
+questions = st.fixed_dictionaries(
+    {"select": selects},
+    optional={
+        "order": orders,
+        "limit": st.sampled_from([0, 1, 7, 834, 2500]),
+        "offset": st.sampled_from([3, 699]),
+        "format": st.sampled_from(["arrow", "parquet", "csv"]),
+    },
+)
 
 
 @settings(max_examples=150, deadline=None)
 @given(
     asked=st.tuples(st.sampled_from(list(SCOPES)), st.integers(-5, 30)),
-    given_once=st.fixed_dictionaries(
-        {"select": selects},
-        optional={
-            "order": orders,
-            "limit": st.sampled_from([0, 1, 7, 834, 2500]),
-            "offset": st.sampled_from([3, 699]),
-            "format": st.sampled_from(["arrow", "parquet", "csv"]),
-        },
-    ),
+    given_once=questions,
     where=conditions,
     everybody=st.sampled_from([False, False, False, True]),
 )

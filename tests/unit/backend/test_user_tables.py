@@ -20,7 +20,7 @@ from tests.e2e.stack import wait_for
 from .api import bearer, open_api
 from .marts import damage
 from .test_kept_answers import shown
-from .test_row_groups import COLUMNS, PER_USER, ROWS, SCOPES, conditions, noted, orders, path, spec, written
+from .test_row_groups import COLUMNS, PER_USER, ROWS, SCOPES, conditions, noted, path, questions, spec, written
 
 # Of these the rows can be kept, for lack of a column called rowid.
 PLAIN = {name: column for name, column in COLUMNS.items() if name != "rowid"}
@@ -128,15 +128,7 @@ def shared(request, tmp_path_factory):
 @settings(max_examples=100, deadline=None)
 @given(
     asked=st.tuples(st.sampled_from(OF_USERS), st.integers(0, 30)),
-    given_once=st.fixed_dictionaries(
-        {"select": st.sampled_from(["*", "n,text", "text,n.sum(),ratio.sum()", "count()"])},
-        optional={
-            "order": orders,
-            "limit": st.sampled_from([0, 1, 7, 834, 2500]),
-            "offset": st.sampled_from([3, 699]),
-            "format": st.sampled_from(["arrow", "parquet", "csv"]),
-        },
-    ),
+    given_once=questions,
     where=conditions,
 )
 def test_no_byte_tells_of_them(shared, asked, given_once, where):
