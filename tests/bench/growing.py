@@ -33,6 +33,7 @@ from tests.e2e.stack import wait_for
 
 _ANSWERED = {"Q1": 100, "Q2": 36, "Q3": 28}
 """What is asked, and how many rows that has, however many the mart has."""
+_PUBLISHES = 5  # of which the median is taken: the first one is of caches that a load has left cold
 _ANSWERS = 3  # that there is time for at least, where one takes longer than a load is to be
 _Figures = dict[str, float]
 
@@ -76,9 +77,10 @@ def _on(marts: Generated, seconds: float) -> _Figures:
         listed = Request("/api/analytics/datasets", headers=headers)
         found |= _loaded("datasets", server, [listed], seconds, scratch)
         asked = Request(f"/api/analytics/datasets/{marts.another}/query?select=count()", headers=headers)
-        for what, name in (("another mart", marts.another), ("the mart", TRANSACTIONS)):
-            published, found[f"publish {what} s"] = marts.publish([name])
-            found[f"{what} visible after s"] = _visible_after(server, asked, published.id)
+        for what, name, times in (("another mart", marts.another, _PUBLISHES), ("the mart", TRANSACTIONS, 1)):
+            switches = [_switch(marts, name, server, asked) for _ in range(times)]
+            found[f"publish {what} s"] = statistics.median(published for published, _ in switches)
+            found[f"{what} visible after s"] = statistics.median(visible for _, visible in switches)
     return found | {"memory MB": used.peak_bytes / 1e6}
 
 
@@ -126,6 +128,12 @@ def _loaded(name: str, server: Running, requests: Sequence[Request], seconds: fl
             scratch=scratch,
         )
     return {f"{name} p50 ms": done.milliseconds(0.5), f"{name} CPU ms": used.cpu_seconds / done.answers * 1000}
+
+
+def _switch(marts: Generated, name: str, server: Running, asked: Request) -> tuple[float, float]:
+    """Seconds that the store takes to publish that mart anew, and from then to the first answer of it."""
+    published, seconds = marts.publish([name])
+    return seconds, _visible_after(server, asked, published.id)
 
 
 def _visible_after(server: Running, asked: Request, snapshot: str) -> float:
