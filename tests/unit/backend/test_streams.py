@@ -209,7 +209,9 @@ def test_memory_does_not_grow_with_the_answer(tmp_path):
                     sent += sum(map(len, answer.iter_bytes()))
             return sent, int(PEAK.search(open(f"/proc/{process.pid}/status").read())[1])
 
-        (few, small), (many, large) = peak(250_000), peak(2_500_000)
+        # Ten times, as long as the large ones take: on a busy machine more waits for its client now and then.
+        few, small = [peak(250_000) for _ in range(10)][-1]
+        many, large = peak(2_500_000)
         assert many > few * 9
         assert large < small * 1.25
     finally:
