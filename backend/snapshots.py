@@ -520,8 +520,6 @@ def _link(source: str, target: str) -> None:
     """The file under another name as well. Raises OSError."""
     try:
         os.link(source, target)
-    except FileNotFoundError:
-        raise
     except OSError:  # a file system without hard links
         shutil.copyfile(source, target)
 

@@ -216,8 +216,8 @@ class Generations:
         spent, wanted = time.thread_time(), None
         try:
             wanted = self.store.current_id()
-            if self._failure is not None and self._is_too_early(wanted):
-                return self._take_last_good(self._failure)
+            if error := self._not_yet(wanted):
+                return self._take_last_good(error)
             # Whoever held the lock before us may have opened it already.
             if wanted is not None and (generation := self._take_if_current(wanted)):
                 return generation
@@ -237,9 +237,9 @@ class Generations:
         log.info("snapshot_opened", snapshot=generation.id)
         return generation
 
-    def _is_too_early(self, snapshot_id: str | None) -> bool:
-        """Whether what has failed is not to be tried again yet."""
-        return self._failure is not None and snapshot_id == self._failed_id and time.monotonic() < self._retry_at
+    def _not_yet(self, snapshot_id: str | None) -> Exception | None:
+        """Why it failed, if it is not to be tried again yet."""
+        return self._failure if snapshot_id == self._failed_id and time.monotonic() < self._retry_at else None
 
     def _open_before(self, snapshot_id: str) -> None:
         """Serve the newest intact snapshot before that one. Never a later one: it may have been rolled back."""
@@ -273,7 +273,7 @@ class Generations:
         """What is served, if others are at this moment, and it is time to open another."""
         with self._lock:
             found = self._current
-            if found is None or found.id == wanted or not found.users or self._is_too_early(wanted):
+            if found is None or found.id == wanted or not found.users or self._not_yet(wanted):
                 return None
             return self._used(found)
 

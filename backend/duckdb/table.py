@@ -50,8 +50,8 @@ def made(
 ) -> Table:
     """A table of what is selected, in the database ``name``.
 
-    Its size is that of whatever was made meanwhile, so one is made at a time. Raises duckdb.Error, and what
-    ``columns_of`` raises; then there may be a database to be detached.
+    Its size is that of all that was made and dropped meanwhile, so one is made or dropped at a time. Raises
+    duckdb.Error, and what ``columns_of`` raises; then there may be a database to be detached.
     """
     relation = f"{quoted(name)}.main.mart"
     with closing(instance.cursor()) as cursor:

@@ -24,7 +24,7 @@ import structlog
 from backend.config import Settings
 from backend.datasets import Column, Dataset
 from backend.duckdb.engine import FATAL, columns_of, connect, lock_down
-from backend.duckdb.table import BLOCK_BYTES, Table, detach, made
+from backend.duckdb.table import BLOCK_BYTES, Table, made
 from backend.duckdb.user_tables import Key, UserTables
 from backend.duckdb.verified import InMemory, VerifiedFiles
 from backend.errors import SnapshotCorrupt
@@ -263,7 +263,7 @@ class Tables:
         users = None
         try:
             users = self._connected()
-            with users.making:
+            with users.changing:
                 table = _table(users.instance, mart, file)
             self._made[mart.name] = mart.bytes, table.size
             with self._lock:
@@ -272,7 +272,7 @@ class Tables:
                 if fits:
                     self._tables = {**self._tables, mart.sha256: table}
             if not fits:
-                detach(users.instance, mart.sha256)
+                users.drop(mart.sha256)
         except (duckdb.Error, SnapshotCorrupt) as error:
             self._failed.add(mart.sha256)
             if isinstance(error, duckdb.OutOfMemoryException):
@@ -280,7 +280,7 @@ class Tables:
             if users is not None and isinstance(error, FATAL):
                 self.discard(users.instance, error)
             elif users is not None:
-                detach(users.instance, mart.sha256)
+                users.drop(mart.sha256)
             log.warning("mart_not_in_memory", mart=mart.name, error=str(error))  # by now nothing is left of it
         finally:
             self._files.release([file])
@@ -316,7 +316,7 @@ class Tables:
             users = self._users
             self._tables = {known: table for known, table in self._tables.items() if known != sha256}
         if users is not None:
-            detach(users.instance, sha256)
+            users.drop(sha256)
 
     def _connected(self) -> UserTables:
         if self._users is None:

@@ -34,8 +34,8 @@ class UserTables:
     """Those of one DuckDB instance, in ``limit`` bytes; safe to use from many threads."""
 
     def __init__(self, instance: duckdb.DuckDBPyConnection, limit: int) -> None:
-        self.making = threading.Lock()
-        """Held while a table is made on the instance, also of a whole mart: so its size is known."""
+        self.changing = threading.Lock()
+        """Held while a table is made or dropped on the instance, also of a whole mart: so the size of each is known."""
         self.instance = instance
         self._limit = limit
         self._lock = threading.Lock()  # guards the rest, held for moments
@@ -71,7 +71,7 @@ class UserTables:
         None where another is being made, where there is no room, or where it fails: ``certain`` says after reading
         whether what was read is what was published. Raises duckdb.Error where the instance has failed for good.
         """
-        if not self.making.acquire(blocking=False):
+        if not self.changing.acquire(blocking=False):
             return None
         try:
             if known := self.get(key):  # by another request of the user's
@@ -81,19 +81,24 @@ class UserTables:
                 return table
             detach(self.instance, _name(key))
         finally:
-            self.making.release()
+            self.changing.release()
         with self._lock:
             self._asked[key] = time.monotonic() + _IDLE_SECONDS
         return None
 
     def drop_others(self, files: AbstractSet[str]) -> None:
-        """Drop all but those of these files."""
+        """Forget and drop all but those of these files."""
         with self._lock:
             others = [key for key in self._tables if key[0] not in files]
             for key in others:
                 self._forget(key)
         for key in others:
-            detach(self.instance, _name(key))
+            self.drop(_name(key))
+
+    def drop(self, name: str) -> None:
+        """Drop a table, also of a whole mart, as soon as none is being made."""
+        with self.changing:
+            detach(self.instance, name)
 
     def _made(self, key: Key, dataset: Dataset, path: str) -> Table | None:
         user = f"CAST(t.{quoted(dataset.scope)} AS VARCHAR)"

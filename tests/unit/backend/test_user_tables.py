@@ -2,6 +2,7 @@
 
 import functools
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
@@ -277,6 +278,27 @@ def test_tables_of_marts_give_way(store):
         assert of_users(database)[0] == [3]
         wait_for(lambda: database.status().tables < len(MARTS), "one gave way", seconds=60, every=0.01)
         assert database.status().table_bytes <= size
+
+
+def test_nothing_is_dropped_while_one_is_made_whose_size_it_would_be_taken_from(api, monkeypatch):
+    client, database = api
+    ask(client, 3, times=2)
+    with database.connection() as connection:
+        users = connection._tables.users
+    dropping = threading.Thread(target=users.drop_others, args=[set()])
+
+    def made_meanwhile(*given):
+        dropping.start()
+        found = table.made(*given)
+        assert dropping.is_alive()
+        return found
+
+    monkeypatch.setattr(user_tables, "made", made_meanwhile)
+    ask(client, 5, times=2)
+    dropping.join()
+    assert of_users(database) == ([5], 1)
+    with database.connection() as connection:
+        assert table.held(connection._tables.cursor) == users.size
 
 
 # --- failure ----------------------------------------------------------------------------------------------------------
