@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from struct import calcsize, pack, unpack_from
 from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from backend.cells import Cells, Gathering
+from backend.datasets import Column
 
 BATCH_ROWS = 32_768
 """Rows that are in memory at once, some ten MB; also those of a row group of Parquet."""
@@ -40,7 +44,8 @@ class KeptRows(Protocol):
 class Documents:
     """Every row as a JSON object and a comma, one after the other in one buffer. Nothing changes it."""
 
-    def __init__(self, rows: pa.LargeBinaryArray) -> None:
+    def __init__(self, rows: pa.LargeBinaryArray, cells: Cells) -> None:
+        self.cells = cells
         self._rows = rows
 
     @property
@@ -52,7 +57,7 @@ class Documents:
     def size(self) -> int:
         """Bytes in memory."""
         size: int = self._rows.nbytes
-        return size
+        return size + self.cells.size
 
     def page(self, positions: pa.Int64Array, *, rising: bool) -> memoryview:
         """The rows at these positions, counted from 0, in this order, commas between; ``rising``: that of the rows.
@@ -133,7 +138,7 @@ def _has_bits(column: pa.Array) -> bool:
     return bool(column.null_count) or pa.types.is_boolean(column.type) or pa.types.is_nested(column.type)
 
 
-def read(reader: pa.RecordBatchReader, room: int) -> Batch:
+def read(_: Sequence[Column], reader: pa.RecordBatchReader, room: int) -> Batch:
     """The reader's rows, in the order of their positions, blanked. Raises TooLarge."""
     batches, size, rows = [], 0, 0
     for batch in map(blanked, reader):
@@ -146,21 +151,24 @@ def read(reader: pa.RecordBatchReader, room: int) -> Batch:
     return Batch(pa.RecordBatch.from_arrays(arrays, schema=reader.schema))
 
 
-def written(reader: pa.RecordBatchReader, room: int) -> Documents:
-    """Documents of the reader's one column: texts, each with its comma, in the order of their positions.
+def written(columns: Sequence[Column], reader: pa.RecordBatchReader, room: int) -> Documents:
+    """Documents of the reader's rows, in the order of their positions. Raises TooLarge.
 
-    Raises TooLarge.
+    Its first column are JSON objects of these columns as texts, each with its comma; for the others see ``Gathering``.
     """
     text = pa.BufferOutputStream()
     ends = [pa.Array.from_buffers(pa.int64(), 1, [None, pa.py_buffer(pack("=q", 0))])]
+    cells = Gathering(columns, reader.schema.names[1:])
     rows = 0
     for batch in reader:
         column = batch.column(0)
         lengths = pc.cumulative_sum(pc.cast(pc.binary_length(column), pa.int64()))
         ends.append(pc.add(lengths, text.tell()))
         text.write(text_of(column))
+        cells.add(batch)
         rows += len(batch)
-        if (size := text.tell() + _OFFSET_BYTES * rows) > room:
+        if (size := text.tell() + _OFFSET_BYTES * rows + cells.size) > room:
             raise TooLarge(size, rows)
     _, offsets = pa.concat_arrays(ends).buffers()
-    return Documents(pa.LargeBinaryArray.from_buffers(pa.large_binary(), rows, [None, offsets, text.getvalue()]))
+    documents = pa.LargeBinaryArray.from_buffers(pa.large_binary(), rows, [None, offsets, text.getvalue()])
+    return Documents(documents, cells.cells(documents))

@@ -23,7 +23,8 @@ from backend.duckdb.engine import FATAL
 from backend.duckdb.file import DuckDBFile
 from backend.duckdb.generation import Generation
 from backend.duckdb.generations import Generations
-from backend.duckdb.tables import Form, Session
+from backend.duckdb.table import Form
+from backend.duckdb.tables import Session
 from backend.errors import NoSnapshot, SnapshotCorrupt, SnapshotGone
 from backend.quoting import parquet_file
 from backend.snapshots import SnapshotStore
@@ -114,6 +115,10 @@ class Connection(State):
             return self._session.cursor.execute(sql, params)
         self._tables.used = on is not None and on.table
         return (self._tables.cursor if self._tables.used else self._session.cursor).execute(sql, params)
+
+    def asked(self, on: Dataset, form: str | None) -> None:
+        """Count a question of that dataset, in that form, which no statement was needed for."""
+        self._asked(on.id, form)
 
     def interrupt(self) -> None:
         """End the statement that runs in this session, and in no other, from any thread: duckdb.InterruptException."""

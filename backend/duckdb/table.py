@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from backend.datasets import Column, Dataset, numbered
 from backend.kept_rows import KeptRows
@@ -17,10 +18,25 @@ BLOCK_BYTES = 262_144
 """What a table takes at least: a block of DuckDB's."""
 
 _POSITION = "rowid"
+_BATCH_ROWS = 20_480
 _MOMENTS = ("date", "timestamp", "timestamp with time zone")
 _HELD = "SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'IN_MEMORY_TABLE'"
 Describing = Callable[[duckdb.DuckDBPyConnection, str], tuple[Column, ...]]
 """Gives the columns of a relation."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form to keep rows in.
+
+    ``sql`` gives all rows, in the order they are stored in, of a table of these columns and this name in SQL. ``made``
+    is what is kept of its result; raises TooLarge where that takes more than so many bytes. ``of_users``: whether those
+    of a single user are kept so, too.
+    """
+
+    sql: Callable[[tuple[Column, ...], str], str]
+    made: Callable[[tuple[Column, ...], pa.RecordBatchReader, int], KeptRows]
+    of_users: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,11 @@ class Table:
     size: int
     columns: tuple[Column, ...]
     kept: Mapping[str, KeptRows] = field(default_factory=dict)
+
+    @property
+    def size_with_kept(self) -> int:
+        """Bytes of all of it."""
+        return self.size + sum(rows.size for rows in self.kept.values())
 
     @property
     def counts_positions(self) -> bool:
@@ -62,6 +83,16 @@ def made(
         columns = _bounded(cursor, relation, columns_of(cursor, relation))
         relation, position = numbered(relation, columns, _POSITION)
         return Table(relation, position, max(0, held(cursor) - before), columns)
+
+
+def keep(instance: duckdb.DuckDBPyConnection, table: Table, form: Form, room: int) -> KeptRows:
+    """The table's rows in that form.
+
+    Raises TooLarge, duckdb.Error, pyarrow.ArrowException, and as OSError what DuckDB fails on after the first rows.
+    """
+    with closing(instance.cursor()) as cursor:
+        found = cursor.execute(form.sql(table.columns, table.relation)).to_arrow_reader(_BATCH_ROWS)
+        return form.made(table.columns, found, room)
 
 
 def detach(instance: duckdb.DuckDBPyConnection, name: str) -> None:

@@ -13,8 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -24,7 +23,7 @@ import structlog
 from backend.config import Settings
 from backend.datasets import Column, Dataset
 from backend.duckdb.engine import FATAL, columns_of, connect, lock_down
-from backend.duckdb.table import BLOCK_BYTES, Table, made
+from backend.duckdb.table import BLOCK_BYTES, Form, Table, keep, made
 from backend.duckdb.user_tables import Key, UserTables
 from backend.duckdb.verified import InMemory, VerifiedFiles
 from backend.errors import SnapshotCorrupt
@@ -34,23 +33,10 @@ from backend.quoting import parquet_file
 
 _NICE = 10
 _REST_SECONDS = 60.0  # between an instance that failed for good and the next: what it fails on may be asked again
-_BATCH_ROWS = 20_480
 _OF_USERS = 2  # half of the room at most is that of users' rows
 _Made = tuple[str, str | None]  # SHA-256 of the file that a table is made of, or its rows in a form
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Form:
-    """A form to keep rows in.
-
-    ``sql`` gives all rows, in the order they are stored in, of a table of these columns and this name in SQL. ``made``
-    is what is kept of its result; raises TooLarge where that takes more than so many bytes.
-    """
-
-    sql: Callable[[tuple[Column, ...], str], str]
-    made: Callable[[pa.RecordBatchReader, int], KeptRows]
 
 
 class Session:
@@ -110,7 +96,7 @@ class Tables:
     @property
     def size(self) -> int:
         """Bytes of all tables, those of users among them, and of the rows that are kept beside them."""
-        of_marts = sum(table.size + sum(kept.size for kept in table.kept.values()) for table in self._tables.values())
+        of_marts = sum(table.size_with_kept for table in self._tables.values())
         users = self._users
         return of_marts + (users.size if users else 0)
 
@@ -143,6 +129,8 @@ class Tables:
         """Keep rows in these forms, too, where they are asked for."""
         with self._lock:
             self._forms = forms
+            if self._users:
+                self._users.forms = forms
         self.look()
 
     def asked(self, mart: str, form: str | None) -> None:
@@ -326,6 +314,7 @@ class Tables:
             lock_down(instance, directories=[InMemory.DIRECTORY])
             with self._lock:
                 self._users = UserTables(instance, self._settings.table_memory // _OF_USERS)
+                self._users.forms = self._forms
         return self._users
 
 
@@ -337,8 +326,7 @@ def _table(instance: duckdb.DuckDBPyConnection, mart: Mart, file: InMemory) -> T
 
 
 def _kept(instance: duckdb.DuckDBPyConnection, mart: Mart, table: Table, form: Form, room: int) -> KeptRows:
-    with closing(instance.cursor()) as cursor:
-        kept = form.made(cursor.execute(form.sql(table.columns, table.relation)).to_arrow_reader(_BATCH_ROWS), room)
+    kept = keep(instance, table, form, room)
     if kept.count != mart.rows:  # positions would be those of other rows
         raise SnapshotCorrupt(f"{mart.name} has {mart.rows} rows, {kept.count} are to keep", hint="the table is asked")
     return kept

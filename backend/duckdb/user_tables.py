@@ -9,16 +9,19 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 
 import duckdb
+import pyarrow as pa
 import structlog
 from cachetools import LRUCache
 
 from backend.datasets import Dataset
 from backend.duckdb.engine import FATAL
-from backend.duckdb.table import BLOCK_BYTES, Table, detach, made
+from backend.duckdb.table import BLOCK_BYTES, Form, Table, detach, keep, made
+from backend.kept_rows import TooLarge
 from backend.quoting import parquet_file, quoted
 
 _ASKED = 10_000  # who asked before, of whom it is known
@@ -37,6 +40,8 @@ class UserTables:
         self.changing = threading.Lock()
         """Held while a table is made or dropped on the instance, also of a whole mart: so the size of each is known."""
         self.instance = instance
+        self.forms: Mapping[str, Form] = {}
+        """In which rows are kept, too."""
         self._limit = limit
         self._lock = threading.Lock()  # guards the rest, held for moments
         self._tables: OrderedDict[Key, tuple[Table, float]] = OrderedDict()  # with when it was asked for, last at last
@@ -104,10 +109,15 @@ class UserTables:
         user = f"CAST(t.{quoted(dataset.scope)} AS VARCHAR)"
         select = f"SELECT * FROM {parquet_file(path)} AS t WHERE {user} = ?"  # noqa: S608 - quoted
         try:
-            return made(self.instance, _name(key), select, [str(key[1])], lambda *_: dataset.columns)
+            table = made(self.instance, _name(key), select, [str(key[1])], lambda *_: dataset.columns)
+            forms = self.forms.items() if table.counts_positions else ()
+            kept = {name: keep(self.instance, table, form, self._limit) for name, form in forms if form.of_users}
+            return replace(table, kept=kept)
         except FATAL:
             raise
-        except duckdb.Error as error:
+        except TooLarge:
+            return None
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
             log.warning("rows_of_user_not_in_memory", mart=dataset.id, error=str(error))
             return None
 
@@ -115,13 +125,13 @@ class UserTables:
         """Have the table in place of those that nobody asked for lately; False where there is no room."""
         now, dropped = time.monotonic(), []
         with self._lock:
-            while self._size + table.size > self._limit and (oldest := self._idle(now)):
+            while self._size + table.size_with_kept > self._limit and (oldest := self._idle(now)):
                 self._forget(oldest)
                 dropped.append(oldest)
-            fits = self._size + table.size <= self._limit
+            fits = self._size + table.size_with_kept <= self._limit
             if fits:
                 self._tables[key] = table, now
-                self._size += table.size
+                self._size += table.size_with_kept
         for oldest in dropped:
             detach(self.instance, _name(oldest))
         return fits
@@ -131,7 +141,7 @@ class UserTables:
         return key if used <= now - _IDLE_SECONDS else None
 
     def _forget(self, key: Key) -> None:
-        self._size -= self._tables.pop(key)[0].size
+        self._size -= self._tables.pop(key)[0].size_with_kept
 
 
 def _name(key: Key) -> str:

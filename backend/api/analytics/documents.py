@@ -14,7 +14,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from backend.api.analytics import sql
+from backend.api.analytics import at_hand, sql
 from backend.api.analytics.query import Query
 from backend.api.pieces import Buffer
 from backend.auth import Principal
@@ -53,9 +53,15 @@ def rows(connection: Connection, query: Query, caller: Principal) -> tuple[Rows,
     Of many columns a part at a time, each in the same total order: to sort, DuckDB takes memory for 2,048 values of
     each column that it gives, however few rows there are.
     """
-    form = FORM if query.whole_rows else None
-    if form and isinstance(kept := query.dataset.kept.get(form), Documents):
-        found = positions(connection, query, caller, form)
+    few, kept = at_hand.can_be(query), query.dataset.kept.get(FORM)
+    if few and isinstance(kept, Documents):
+        if page := at_hand.page(kept, query, caller):
+            connection.asked(query.dataset, FORM)
+            return Rows(page[0]), page[1]
+        few = False
+    form = FORM if query.whole_rows or few else None
+    if query.whole_rows and isinstance(kept, Documents):
+        found = positions(connection, query, caller, FORM)
         return Rows(kept.page(found.slice(0, query.limit), rising=not query.order)), len(found)
     part = len(query.columns) if query.grouped else _COLUMNS_AT_ONCE
     some = (replace(query, columns=query.columns[start : start + part]) for start in range(0, len(query.columns), part))

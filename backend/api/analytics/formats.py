@@ -23,7 +23,7 @@ from backend.api.problems import bad_parameter, not_acceptable
 from backend.auth import Principal
 from backend.datasets import children
 from backend.duckdb.client import Connection
-from backend.duckdb.tables import Form
+from backend.duckdb.table import Form
 from backend.kept_rows import BATCH_ROWS, Batch, alone, blanked, read, written
 from backend.quoting import quoted
 
@@ -187,7 +187,7 @@ EXPORTS = (
     Format("parquet", "application/vnd.apache.parquet", columnar, _parquet, compressible=False, form=_COLUMNS),
 )
 FORMS = {
-    documents.FORM: Form(sql.all_documents, written),
+    documents.FORM: Form(sql.all_documents, written, of_users=True),
     _COLUMNS: Form(lambda columns, relation: sql.all_rows(columns, relation, columnar), read),
 }
 """In which whole rows are kept in memory."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from duckdb.sqltypes import DuckDBPyType
 
-from backend.api.analytics import functions, literals
+from backend.api.analytics import functions, literals, numbers
 from backend.api.analytics.filters import COMPARISONS, PATTERNS, STATES, Filter
 from backend.api.analytics.query import Query
 from backend.api.analytics.select import Output, whole
@@ -30,9 +30,14 @@ def documents(query: Query, caller: Principal) -> Statement:
 
 
 def all_documents(columns: tuple[Column, ...], relation: str) -> str:
-    """SQL for all rows of a table as JSON, as ``documents`` has them, in the order of their positions."""
+    """SQL for all rows of a table as JSON, as ``documents`` has them, in the order of their positions.
+
+    And for those of its columns that are whole numbers underneath as such (``numbers``), by their names.
+    """
     sql = all_rows(columns, relation, lambda value, _: value)
-    return f"SELECT concat({json_object(columns)}, ',') FROM ({sql})"  # noqa: S608 - made here
+    exact = ((column, numbers.expression(column)) for column in columns)
+    others = "".join(f", {number} AS {quoted(column.name)}" for column, number in exact if number)
+    return f"SELECT concat({json_object(columns)}, ','){others} FROM ({sql})"  # noqa: S608 - made here
 
 
 def all_rows(columns: tuple[Column, ...], relation: str, shape: Shape) -> str:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.api.analytics import formats, sql
-from backend.duckdb import tables
-from backend.duckdb.tables import Form
+from backend.duckdb import table, tables
+from backend.duckdb.table import Form
 from backend.kept_rows import TooLarge, written
 from backend.manifest import Column, MartSpec
 from backend.snapshots import SnapshotStore
@@ -211,12 +211,12 @@ def test_each_page_says_what_its_snapshot_does(store, monkeypatch):
         assert documents(database)["short"] is before, "of a file that was taken over they are still there"
 
 
-def test_only_what_is_asked_for_whole_is_kept(store):
+def test_only_what_they_answer_has_them_kept(store):
     client, database = open_api(parquet_dir=store.root, kept_answers=0)
     with client:
         settle(database, set(MARTS))
         for _ in range(3):
-            client.get(f"{path('plain')}?select=n", headers=bearer(1))
+            client.get(f"{path('plain')}?select=n&order=ratio", headers=bearer(1))
             client.get(f"{path('plain')}?format=csv", headers=bearer(1))
         assert database._generations.tables._step() is False
         assert documents(database) == {}
@@ -231,7 +231,7 @@ def test_only_what_is_asked_for_whole_is_kept(store):
 def test_they_keep_to_the_room_that_there_is(store, monkeypatch):
     """Those asked for most first, and what turned out too large is not written again and again."""
     tried = []
-    counted = Form(sql.all_documents, lambda reader, room: tried.append(room) or written(reader, room))
+    counted = Form(sql.all_documents, lambda columns, rows, room: tried.append(room) or written(columns, rows, room))
     monkeypatch.setitem(formats.FORMS, "json", counted)
     client, database = open_api(parquet_dir=store.root, kept_answers=0)
     with client:
@@ -267,7 +267,7 @@ def test_they_come_before_tables_that_are_asked_for_less(store, monkeypatch):
         size = kept(database, {"plain"})["plain"].size
         room = database.status().table_bytes - 1  # for all but one of these
         # What they will take is known from the first of them.
-        monkeypatch.setattr(tables, "_BATCH_ROWS", 100)
+        monkeypatch.setattr(table, "_BATCH_ROWS", 100)
         found = database._generations.tables
         found._keep(next(mart for mart in found._wanted if mart.name == "plain"), "json", 1)
         assert 0.9 * size < found._kept["plain", "json"][1] < 1.1 * size
@@ -280,7 +280,7 @@ def test_they_come_before_tables_that_are_asked_for_less(store, monkeypatch):
         assert "plain" in on_tables(database) < set(MARTS)
         assert database.status().table_bytes <= room
         for name, _ in itertools.product(MARTS, range(16)):
-            client.get(f"{path(name)}?select=n", headers=bearer(1))
+            client.get(f"{path(name)}?select=n&order=ratio", headers=bearer(1))
         settle(database, set(MARTS))
         assert documents(database) == {}
 
@@ -355,7 +355,7 @@ def test_pages_of_written_rows():
     reader = pa.RecordBatchReader.from_batches(
         pa.schema({"row": pa.string()}), [batch.cast(pa.schema({"row": pa.string()})) for batch in batches]
     )
-    found = written(reader, 10_000)
+    found = written((), reader, 10_000)
     assert found.count == 3
     assert found.page(pa.array([2, 0, 0, 1]), rising=False).tobytes().decode() == '{"b":"\U0001f642"},{},{},{"ü":1}'
     assert found.page(pa.array([0, 2, 1]), rising=False).tobytes().decode() == '{},{"b":"\U0001f642"},{"ü":1}'
@@ -375,7 +375,7 @@ def test_what_is_larger_than_the_room_is_given_up_early():
             yield pa.record_batch({"row": ["x" * 99] * 10})
 
     with pytest.raises(TooLarge) as raised:
-        written(pa.RecordBatchReader.from_batches(pa.schema({"row": pa.string()}), batches()), 5000)
+        written((), pa.RecordBatchReader.from_batches(pa.schema({"row": pa.string()}), batches()), 5000)
     assert 5000 < raised.value.size < 8000
     assert raised.value.size == raised.value.rows * (99 + 8)
     assert len(asked) < 20

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.duckdb import generation, table, user_tables
+from backend.duckdb.client import Connection
 from backend.duckdb.table import BLOCK_BYTES
 from backend.duckdb.tables import Tables
 from backend.duckdb.user_tables import UserTables
@@ -152,6 +153,21 @@ def test_who_asks_again_has_a_table_of_just_these_rows(api, parts):
         rows = connection.execute(f"SELECT count(*), any_value(user_id) FROM {dataset.relation}", on=dataset)
         assert rows.fetchall() == [(PER_USER, 3)]
     assert database.status().table_bytes == connection._tables.users.size >= BLOCK_BYTES
+
+
+def test_what_it_has_is_at_hand(api, monkeypatch):
+    """Its rows are kept as they are answered, too, so that DuckDB is asked for nothing."""
+    client, database = api
+    first, *_ = ask(client, 3, mart="plain", times=2)
+    asked = []
+    execute = Connection.execute
+    monkeypatch.setattr(Connection, "execute", lambda *given, **named: asked.append(given) or execute(*given, **named))
+    assert ask(client, 3, mart="plain") == [first]
+    assert asked == []
+    with database.connection() as connection:
+        kept = connection.of_user(connection.datasets["plain"], 3).kept["json"]
+        assert database.status().table_bytes == connection._tables.users.size >= BLOCK_BYTES + kept.size
+        assert kept.count == PER_USER
 
 
 def test_marts_that_need_none_get_none(api):
