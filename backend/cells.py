@@ -34,6 +34,10 @@ class Cells:
         self._begins = {name: memoryview(column.buffers()[1]).cast("i") for name, column in begins.items()}
         self._next = dict(pairwise(begins))
 
+    def size_of(self, first: int, end: int) -> int:
+        """Bytes of the rows from one position up to another."""
+        return self._rows[end] - self._rows[first]
+
     def values(self, column: str, positions: Iterable[int]) -> list[bytes] | None:
         """The column's values as JSON, of the rows at these positions; None where it is not known where they are."""
         begins = self._begins.get(column)

@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import duckdb
 
@@ -23,6 +23,7 @@ from backend.duckdb.engine import FATAL
 from backend.duckdb.file import DuckDBFile
 from backend.duckdb.generation import Generation
 from backend.duckdb.generations import Generations
+from backend.duckdb.lazy import LazySession
 from backend.duckdb.table import Form
 from backend.duckdb.tables import Session
 from backend.errors import NoSnapshot, SnapshotCorrupt, SnapshotGone
@@ -33,29 +34,8 @@ T = TypeVar("T")
 _ATTEMPTS = 5
 
 
-class FileSession:
-    """A DuckDB session of one's own, opened by its first statement: where tables answer, there is none."""
-
-    def __init__(self, opened: Callable[[], duckdb.DuckDBPyConnection]) -> None:
-        self._opened = opened
-        self._cursor: duckdb.DuckDBPyConnection | None = None
-
-    @property
-    def cursor(self) -> duckdb.DuckDBPyConnection:
-        """The session. Raises duckdb.Error."""
-        if self._cursor is None:
-            self._cursor = self._opened()
-        return self._cursor
-
-    def interrupt(self) -> None:
-        """End the statement that runs in it, from any thread."""
-        if self._cursor is not None:
-            self._cursor.interrupt()
-
-    def close(self) -> None:
-        """End it."""
-        if self._cursor is not None:
-            self._cursor.close()
+class NeedsStatement(Exception):
+    """What is asked is not at hand: it takes a statement, and a thread to wait for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +49,14 @@ class State:
     last_refresh: datetime
     datasets: Mapping[str, Dataset]
     _hold: Callable[[], None] = lambda: None
+    _at_hand: Callable[[], Connection | None] = lambda: None
+
+    def at_hand(self) -> Connection | None:
+        """A connection to what of it is answered without DuckDB, if anything; a statement raises NeedsStatement.
+
+        It waits for nothing, and need not be closed.
+        """
+        return self._at_hand()
 
     def hold(self) -> None:
         """Keep the snapshot from being deleted for ``cursor_seconds``, for whoever was given a cursor on it."""
@@ -83,16 +71,19 @@ class Connection(State):
     """
 
     immutable: bool
-    _session: FileSession
+    _session: LazySession
     _tables: Session | None = None
     _unchanged: Callable[[], bool] = lambda: True
     _asked: Callable[[str, str | None], None] = lambda *_: None
     _name_marts: Callable[[], None] = lambda: None
-    _of_user: Callable[[Dataset, int], Dataset] = lambda dataset, _: dataset
+    _rows_of: Callable[[Dataset, int | None], Dataset] = lambda dataset, _: dataset
 
-    def of_user(self, dataset: Dataset, user_id: int) -> Dataset:
-        """The dataset, maybe without rows of others, which has all rows of that user in their order. Raises OSError."""
-        return self._of_user(dataset, user_id)
+    def rows_of(self, dataset: Dataset, user_id: int | None) -> Dataset:
+        """The dataset, maybe without rows of others, which has all rows of that user in their order; None: all rows.
+
+        Raises OSError.
+        """
+        return self._rows_of(dataset, user_id)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """The session, which has every mart by its name; it ends with the connection."""
@@ -107,14 +98,14 @@ class Connection(State):
         ``on`` is the dataset it reads, ``form`` that in which its rows are asked for, if whole ones are. Without ``on``
         it may read every mart by its name.
         """
+        if self._tables is not None:
+            self._tables.used = on is not None and on.table
+        cursor = self._tables.cursor if self._tables is not None and self._tables.used else self._session.cursor
         if on is None:
             self._name_marts()
         else:
             self._asked(on.id, form)
-        if self._tables is None:
-            return self._session.cursor.execute(sql, params)
-        self._tables.used = on is not None and on.table
-        return (self._tables.cursor if self._tables.used else self._session.cursor).execute(sql, params)
+        return cursor.execute(sql, params)
 
     def asked(self, on: Dataset, form: str | None) -> None:
         """Count a question of that dataset, in that form, which no statement was needed for."""
@@ -123,7 +114,7 @@ class Connection(State):
     def interrupt(self) -> None:
         """End the statement that runs in this session, and in no other, from any thread: duckdb.InterruptException."""
         if self._tables is not None:
-            self._tables.cursor.interrupt()
+            self._tables.interrupt()
         self._session.interrupt()
 
     def left_tables(self, error: Exception) -> bool:
@@ -199,6 +190,7 @@ class Database:
             last_refresh=generation.created_at,
             datasets=generation.datasets,
             _hold=functools.partial(self._generations.hold, generation),
+            _at_hand=functools.partial(_at_hand, self._generations, generation),
         )
 
     def read(self, work: Callable[[Connection], T], snapshot: str | None = None, *, tables: bool = True) -> T:
@@ -292,7 +284,7 @@ class Database:
             )
         with self._file.lease() as opened:
             self._file_refresh = opened.modified_at
-            with closing(FileSession(opened.connection.cursor)) as session:
+            with closing(LazySession(opened.connection.cursor)) as session:
                 yield Connection(
                     snapshot=None,
                     last_refresh=opened.modified_at,
@@ -306,9 +298,9 @@ class Database:
 def _session(generations: Generations, generation: Generation, *, tables: bool) -> Iterator[Connection]:
     session = generations.tables.session() if tables else None
     with ExitStack() as closings:
-        of_files = closings.enter_context(closing(FileSession(generation.cursor)))
+        of_files = closings.enter_context(closing(LazySession(generation.cursor)))
         if session:
-            closings.enter_context(closing(session.cursor))
+            closings.enter_context(closing(session))
         parts = _Parts(generation, session, closings) if session else None
         yield Connection(
             snapshot=generation.id,
@@ -320,9 +312,36 @@ def _session(generations: Generations, generation: Generation, *, tables: bool) 
             _unchanged=functools.partial(generations.unchanged, generation),
             _asked=generations.tables.asked if tables else lambda *_: None,
             _name_marts=generation.name_marts,
-            _of_user=parts.of_user if parts else lambda dataset, _: dataset,
+            _rows_of=parts.rows_of if parts else lambda dataset, _: dataset,
             _hold=functools.partial(generations.hold, generation),
         )
+
+
+def _at_hand(generations: Generations, generation: Generation) -> Connection | None:
+    def refused(*_: object) -> NoReturn:
+        raise NeedsStatement
+
+    session = generations.tables.session(refused)
+    if session is None:
+        return None
+
+    def rows_of(dataset: Dataset, user_id: int | None) -> Dataset:
+        if user_id is not None and generation.has_parts(dataset):
+            table = session.users.get((generation.marts[dataset.id].sha256, user_id))
+            dataset = table.of(dataset) if table else dataset
+        return dataset if dataset.kept else refused()
+
+    return Connection(
+        snapshot=generation.id,
+        last_refresh=generation.created_at,
+        datasets=generation.datasets_on(session.tables),
+        immutable=generation.resident,
+        _session=LazySession(refused),
+        _tables=session,
+        _asked=generations.tables.asked,
+        _rows_of=rows_of,
+        _hold=functools.partial(generations.hold, generation),
+    )
 
 
 class _Parts:
@@ -334,10 +353,12 @@ class _Parts:
         self._closings = closings
         self._found: dict[tuple[str, int], Dataset] = {}
 
-    def of_user(self, dataset: Dataset, user_id: int) -> Dataset:
+    def rows_of(self, dataset: Dataset, user_id: int | None) -> Dataset:
+        if user_id is None or not self._generation.has_parts(dataset):
+            return dataset
         key = dataset.id, user_id
         if key not in self._found:
-            self._found[key] = self._rows(dataset, user_id) if self._generation.has_parts(dataset) else dataset
+            self._found[key] = self._rows(dataset, user_id)
         return self._found[key]
 
     def _rows(self, dataset: Dataset, user_id: int) -> Dataset:

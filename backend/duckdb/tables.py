@@ -23,6 +23,7 @@ import structlog
 from backend.config import Settings
 from backend.datasets import Column, Dataset
 from backend.duckdb.engine import FATAL, columns_of, connect, lock_down
+from backend.duckdb.lazy import LazySession, Opened
 from backend.duckdb.table import BLOCK_BYTES, Form, Table, keep, made
 from backend.duckdb.user_tables import Key, UserTables
 from backend.duckdb.verified import InMemory, VerifiedFiles
@@ -39,13 +40,13 @@ _Made = tuple[str, str | None]  # SHA-256 of the file that a table is made of, o
 log = structlog.get_logger(__name__)
 
 
-class Session:
+class Session(LazySession):
     """A request's session on the tables there were when it began, by the SHA-256 of the files they were made of."""
 
-    def __init__(self, owner: Tables, users: UserTables, tables: Mapping[str, Table]) -> None:
+    def __init__(self, owner: Tables, users: UserTables, tables: Mapping[str, Table], opened: Opened) -> None:
+        super().__init__(opened)
         self.tables = tables
         self.users = users
-        self.cursor = users.instance.cursor()
         self.used = False  # whether the last statement of the request was one on a table
         self._owner = owner
 
@@ -100,15 +101,11 @@ class Tables:
         users = self._users
         return of_marts + (users.size if users else 0)
 
-    def session(self) -> Session | None:
-        """A session for one request, to be closed; None where there is no instance."""
+    def session(self, opened: Opened | None = None) -> Session | None:
+        """A session for one request, to be closed, opened as given; None where there is no instance."""
         with self._lock:
-            if self._users is None:
-                return None
-            try:
-                return Session(self, self._users, self._tables)
-            except duckdb.Error:  # it failed for good: who asked it then discards it
-                return None
+            users, tables = self._users, self._tables
+        return Session(self, users, tables, opened or users.instance.cursor) if users else None
 
     def serve(self, marts: Sequence[Mart]) -> None:
         """Make tables of these, which are those of the snapshot that is served now; does not wait for it."""

@@ -26,11 +26,11 @@ from starlette.types import Message, Receive, Scope, Send
 from backend.api import compression, negotiation, problems
 from backend.api.admission import Admission, Job
 from backend.api.analytics import documents
-from backend.api.analytics.kept import Kept, KeptAnswers
+from backend.api.analytics.kept import Kept, KeptAnswers, Promise
 from backend.api.pieces import Buffer, Piece
 from backend.api.problems import ApiError
 from backend.auth import Principal
-from backend.duckdb.client import Connection, Database, State
+from backend.duckdb.client import Connection, Database, NeedsStatement, State
 from backend.errors import SnapshotCorrupt
 
 T = TypeVar("T")
@@ -46,6 +46,7 @@ _EXPORT = "export"  # the share of all of them: however many clients download sl
 _WORTH_COMPRESSING = 1000  # bytes: less fits into one packet as it is
 SMALL = 1 << 16
 """Bytes of a body that goes out at once: the server waits for a client only where more than that is under way."""
+_SHORT = 2048  # bytes of a question that is read between other requests: one of 50,000 values takes a while
 _PART_BYTES = 1 << 18  # the server keeps what the client has not taken of one: so much, not a whole page
 _VARY = b"Authorization, Cookie, Accept, Accept-Encoding, Prefer"
 _PINNED = b"private, max-age=86400, immutable"
@@ -112,13 +113,30 @@ class Answer(Response):
             await send_whole(self._request, kept, self._in_time, send)
             return
         with self._answers.making(key) as promise:
+            if state and key and (kept := self._at_once(state)):
+                self._keep(state, key, kept, promise)
+                await send_whole(self._request, kept, self._in_time, send)
+                return
             async with self._admitted(receive) as job:
                 kept = await job.run(self._read, job)
                 if state and key and key == self._key and kept.status == _OK:  # not of one published meanwhile
-                    self._answers.keep(key, kept)
-                    promise.set_result(kept)
-                    self._answered_from(state, key, kept)
+                    self._keep(state, key, kept, promise)
                 await send_whole(self._request, kept, job.sent, send)
+
+    def _keep(self, state: State, key: bytes, kept: Kept, promise: Promise) -> None:
+        self._answers.keep(key, kept)
+        promise.set_result(kept)
+        self._answered_from(state, key, kept)
+
+    def _at_once(self, state: State) -> Kept | None:
+        """The answer, where it takes neither a statement nor much else: it is not worth a thread then, nor a slot."""
+        length = len(self._request.scope["query_string"]) + len(self._question)
+        if length > _SHORT or not (connection := state.at_hand()):
+            return None
+        try:
+            return self._whole(self._pieces(connection))
+        except NeedsStatement:
+            return None
 
     def _answered_from(self, state: State, key: bytes, kept: Kept) -> None:
         if state.snapshot and kept.status == _OK:
@@ -135,7 +153,13 @@ class Answer(Response):
         return await self._in_time(asyncio.wrap_future(found)) if isinstance(found, Future) else found
 
     def _read(self, job: Job) -> Kept:
-        pieces = self._database.read(lambda connection: self._pieces(connection, job), self._snapshot)
+        def pieces(connection: Connection) -> Iterator[Piece]:
+            job.interruptible(connection.interrupt)
+            return self._pieces(connection)
+
+        return self._whole(self._database.read(pieces, self._snapshot))
+
+    def _whole(self, pieces: Iterator[Piece]) -> Kept:
         parts = tuple(part for piece in pieces for part in piece.parts if part)
         size = sum(map(len, parts))
         if self.status_code == _OK:
@@ -147,9 +171,8 @@ class Answer(Response):
     def _encoded(self, connection: Connection) -> Iterator[Piece]:
         return iter([Piece(documents.encoded(self._work(connection)), last=True)])
 
-    def _pieces(self, connection: Connection, job: Job) -> Iterator[Piece]:
+    def _pieces(self, connection: Connection) -> Iterator[Piece]:
         """The body in pieces, the first of which is made; an empty one when the client has it already."""
-        job.interruptible(connection.interrupt)
         self._described(connection)
         if self._is_known():
             self.status_code = _NOT_MODIFIED
@@ -310,7 +333,11 @@ class Export(Answer):
         return pieces
 
     def _read_on(self, job: Job) -> Generator[Piece]:
-        with self._database.reading(lambda connection: self._pieces(connection, job), self._snapshot) as read:
+        def made(connection: Connection) -> Iterator[Piece]:
+            job.interruptible(connection.interrupt)
+            return self._pieces(connection)
+
+        with self._database.reading(made, self._snapshot) as read:
             connection, pieces = read
             for piece in pieces:
                 if not connection.unchanged():

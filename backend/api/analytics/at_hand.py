@@ -21,11 +21,12 @@ from backend.api.analytics.filters import Filter
 from backend.api.analytics.query import Query
 from backend.api.analytics.select import Output
 from backend.auth import Principal
-from backend.datasets import Column, Dataset
+from backend.datasets import Column
 from backend.kept_rows import Documents
 
-MOST_ROWS = 2_000
-"""More rows DuckDB goes through in less time."""
+# Beyond that it is DuckDB's, which goes through many values in less time, and on a thread: this may hold up others.
+_MOST_VALUES = 12_000
+_MOST_BYTES = 4 << 20
 
 # Of the value asked for, which is bound to them, and that of a row.
 _COMPARISONS: dict[str, Callable[[int, int], bool]] = {
@@ -65,7 +66,7 @@ def page(kept: Documents, query: Query, caller: Principal) -> tuple[bytes | memo
     None where DuckDB has to be asked. The query is one that ``can_be``.
     """
     try:
-        rows = _Rows(kept, query.dataset, caller)
+        rows = _Rows(kept, query, caller)
         chosen = list(range(rows.count))
         for item in query.filters:
             chosen = rows.filtered(chosen, item)
@@ -166,11 +167,13 @@ def _is_text(column: Column) -> bool:
 class _Rows:
     """The caller's rows, counted from 0: side by side in all that are kept."""
 
-    def __init__(self, kept: Documents, dataset: Dataset, caller: Principal) -> None:
+    def __init__(self, kept: Documents, query: Query, caller: Principal) -> None:
         self._kept = kept
-        self._first, end = self._span(dataset.user_column, caller)
+        self._first, end = self._span(query.dataset.user_column, caller)
         self.count = end - self._first
-        if self.count > MOST_ROWS:
+        columns = 1 if query.whole_rows else len(query.columns)
+        values = self.count * (columns + len(query.filters) + len(query.order))
+        if values > _MOST_VALUES or kept.cells.size_of(self._first, end) * columns > _MOST_BYTES:
             raise _AskDuckDB
 
     def filtered(self, chosen: list[int], item: Filter) -> list[int]:

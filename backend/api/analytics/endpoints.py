@@ -207,9 +207,10 @@ async def query_dataset(request: HttpRequest, dataset_id: DatasetId, caller: Cal
     asked = read_request(dataset_id, parameters, request.app.state.cursor_key)
     if format_ is not None:
         return _export(request, asked, caller, format_)
+    question = _Question(asked, caller, request.app.state.settings)
 
     def work(connection: Connection) -> dict[str, Any]:
-        query = _query(connection, asked, caller, request.app.state.settings)
+        query = question.on(connection)
         result = _result(request, connection, asked, query, caller)
         if _wants_count(request):
             total = count(connection, query, caller)
@@ -230,16 +231,16 @@ async def query_many(request: HttpRequest, body: QueriesBody, caller: Caller) ->
     for index, query in enumerate(body.queries):
         with _naming_query(index):
             asked.append(read_request(query.dataset, query.items(), request.app.state.cursor_key))
+    questions = [_Question(item, caller, request.app.state.settings) for item in asked]
     snapshots = sorted({item.snapshot for item in asked if item.snapshot is not None})
     if len(snapshots) > 1:
         raise bad_parameter("snapshot", expected="one snapshot for all queries", came=", ".join(snapshots))
 
     def work(connection: Connection) -> dict[str, Any]:
         results = []
-        for index, item in enumerate(asked):
+        for index, question in enumerate(questions):
             with _naming_query(index):
-                query = _query(connection, item, caller, request.app.state.settings)
-                results.append(_result(request, connection, item, query, caller))
+                results.append(_result(request, connection, question.asked, question.on(connection), caller))
         return {"results": results, **_state(connection)}
 
     datasets = [item.dataset for item in asked]
@@ -288,15 +289,28 @@ def _described(connection: Connection, datasets: Sequence[Dataset], caller: Prin
 
 
 def _part(connection: Connection, dataset: Dataset, caller: Principal) -> Dataset:
-    return dataset if caller.all_rows else connection.of_user(dataset, caller.user_id)
+    return connection.rows_of(dataset, None if caller.all_rows else caller.user_id)
 
 
-def _query(connection: Connection, asked: Request, caller: Principal, limits: Settings) -> Query:
-    as_of = _iso(connection.last_refresh)
-    # On the DuckDB file there is no snapshot to pin: a cursor is good until the file is built again.
-    if asked.cursor and (asked.cursor.snapshot, asked.cursor.as_of) != (connection.snapshot, as_of):
-        raise SnapshotGone("the data this cursor pages through was replaced", hint="start again without cursor")
-    return parse(asked, _part(connection, _dataset(connection, asked.dataset), caller), limits)
+class _Question:
+    """A query as it was asked, and read once for a dataset: what is not at hand is asked again, with a statement."""
+
+    def __init__(self, asked: Request, caller: Principal, limits: Settings) -> None:
+        self.asked = asked
+        self._caller = caller
+        self._limits = limits
+        self._read: Query | None = None
+
+    def on(self, connection: Connection) -> Query:
+        """The query of what the connection has. Raises SnapshotGone, or ApiError 400 or 404."""
+        asked, as_of = self.asked, _iso(connection.last_refresh)
+        # On the DuckDB file there is no snapshot to pin: a cursor is good until the file is built again.
+        if asked.cursor and (asked.cursor.snapshot, asked.cursor.as_of) != (connection.snapshot, as_of):
+            raise SnapshotGone("the data this cursor pages through was replaced", hint="start again without cursor")
+        dataset = _part(connection, _dataset(connection, asked.dataset), self._caller)
+        if self._read is None or self._read.dataset is not dataset:
+            self._read = parse(asked, dataset, self._limits)
+        return self._read
 
 
 def _wants_count(request: HttpRequest) -> bool:
@@ -326,9 +340,10 @@ def _result(
 def _export(request: HttpRequest, asked: Request, caller: Principal, format_: Format) -> Export:
     most = request.app.state.settings.max_export_rows
     limits = request.app.state.settings.model_copy(update={"default_limit": most, "max_limit": most})
+    question = _Question(asked, caller, limits)
 
     def work(connection: Connection) -> Iterator[Piece]:
-        query = _query(connection, asked, caller, limits)
+        query = question.on(connection)
         part = format_.part(connection, query, caller, counted=_wants_count(request))
         answer.headers["X-Row-Count"] = str(part.rows)
         name = f"{query.dataset.id}_{connection.snapshot or f'{connection.last_refresh:%Y%m%dT%H%M%S}'}.{format_.name}"

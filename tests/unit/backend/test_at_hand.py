@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backend.api import problems
+from backend.api.admission import Admission
 from backend.api.analytics import at_hand
 from backend.manifest import Column, MartSpec
 from backend.quoting import quoted
@@ -51,7 +53,7 @@ MARTS = {
     "long": (COLUMNS, "", "i"),
     "empty": (COLUMNS, "LIMIT 0", "i"),
 }
-MANY = 8000  # rows of "long", of which a user has more than are gone through
+MANY = 20_000  # rows of "long", of which a user has more than are gone through
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +228,37 @@ def test_they_answer_what_is_whole_numbers_underneath(apis, monkeypatch, questio
 )
 def test_they_answer_for_whoever_has_few_side_by_side(apis, monkeypatch, mart, headers, found):
     assert answered(apis, monkeypatch, f"{path(mart)}?order=n.desc", headers) == found
+
+
+@pytest.mark.parametrize(("limit", "most"), [("_MOST_VALUES", 599), ("_MOST_BYTES", 50_000)])
+def test_what_takes_long_is_left_to_duckdb(apis, monkeypatch, limit, most):
+    """300 rows of some 250 bytes, two values of each: a key to sort by, and the row."""
+    url = f"{path('facts')}?order=n.desc&limit=1"
+    assert answered(apis, monkeypatch, url, bearer(1)) == 1
+    monkeypatch.setattr(at_hand, limit, most)
+    assert answered(apis, monkeypatch, url, bearer(1)) == 0
+
+
+def test_they_wait_for_nobody(apis, monkeypatch):
+    """Neither for a slot nor for a thread: one at a time they are done before others could be asked."""
+    keeping, _ = apis
+
+    def refused(*_, **__):
+        raise problems.too_many_queries("none is free")
+
+    monkeypatch.setattr(Admission, "admitted", refused)
+
+    def status(question):
+        return keeping.get(f"{path('facts')}?{question}", headers=bearer(1)).status_code
+
+    assert status("order=n.desc") == 200
+    assert status("order=ratio.desc") == 429
+    assert status("limit=9" + "&n=gt.100" * 20) == 200
+    assert status("limit=9" + "&n=gt.100" * 400) == 429, "to read what is long may take long"
+    many = {"queries": [{"dataset": "facts", "n": "gt.100", "limit": 5}, {"dataset": "shared", "select": "count()"}]}
+    assert keeping.post("/api/analytics/query", json=many, headers=bearer(1)).status_code == 200
+    many["queries"][1]["select"] = "ratio.avg()"
+    assert keeping.post("/api/analytics/query", json=many, headers=bearer(1)).status_code == 429
 
 
 def test_single_columns_of_rows_with_rows_inside_are_not_at_hand(apis, monkeypatch):

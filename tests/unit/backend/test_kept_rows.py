@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backend.api.analytics import documents as documents_of
 from backend.api.analytics import formats, sql
 from backend.duckdb import table, tables
 from backend.duckdb.table import Form
@@ -87,9 +88,9 @@ def kept(database, names, form="json"):
 
 def asked_of(monkeypatch, ask):
     """What ``ask`` gives, and how many answers were made of rows that are kept meanwhile."""
-    asked, positions = [], sql.positions
+    asked, positions = [], documents_of.positions
     with monkeypatch.context() as patch:
-        patch.setattr(sql, "positions", lambda *given: asked.append(given) or positions(*given))
+        patch.setattr(documents_of, "positions", lambda *given: asked.append(positions(*given)) or asked[-1])
         return ask(), len(asked)
 
 

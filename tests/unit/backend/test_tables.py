@@ -386,10 +386,14 @@ def test_the_tables_and_the_queries_on_them_keep_to_their_memory(store):
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
-@pytest.fixture
-def fail(monkeypatch):
-    """``fail(error)``: each statement on a table raises it, until ``fail(None)``."""
+@pytest.fixture(params=["statement", "session"])
+def fail(request, monkeypatch):
+    """``fail(error)``: each statement on a table raises it, or each session for one, until ``fail(None)``."""
     errors = [None]
+
+    def raised(by):
+        if errors[0] is not None and request.param == by:
+            raise errors[0]
 
     class Cursor:
         def __init__(self, cursor):
@@ -399,14 +403,13 @@ def fail(monkeypatch):
             return getattr(self._cursor, name)
 
         def execute(self, *statement):
-            if errors[0] is not None:
-                raise errors[0]
+            raised("statement")
             return self._cursor.execute(*statement)
 
     class Session(tables.Session):
         def __init__(self, *given):
-            super().__init__(*given)
-            self.cursor = Cursor(self.cursor)
+            *others, opened = given
+            super().__init__(*others, lambda: raised("session") or Cursor(opened()))
 
     monkeypatch.setattr(tables, "Session", Session)
     return lambda error: errors.__setitem__(0, error)

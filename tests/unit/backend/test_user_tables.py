@@ -149,7 +149,7 @@ def test_who_asks_again_has_a_table_of_just_these_rows(api, parts):
     assert len(parts) == 2, "the third time no file is read"
     assert of_users(database) == ([3], 1)
     with database.connection() as connection:
-        dataset = connection.of_user(connection.datasets["of_numbers"], 3)
+        dataset = connection.rows_of(connection.datasets["of_numbers"], 3)
         rows = connection.execute(f"SELECT count(*), any_value(user_id) FROM {dataset.relation}", on=dataset)
         assert rows.fetchall() == [(PER_USER, 3)]
     assert database.status().table_bytes == connection._tables.users.size >= BLOCK_BYTES
@@ -165,7 +165,7 @@ def test_what_it_has_is_at_hand(api, monkeypatch):
     assert ask(client, 3, mart="plain") == [first]
     assert asked == []
     with database.connection() as connection:
-        kept = connection.of_user(connection.datasets["plain"], 3).kept["json"]
+        kept = connection.rows_of(connection.datasets["plain"], 3).kept["json"]
         assert database.status().table_bytes == connection._tables.users.size >= BLOCK_BYTES + kept.size
         assert kept.count == PER_USER
 
