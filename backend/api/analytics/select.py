@@ -35,6 +35,8 @@ class Output(Column):
 
 def parse_select(text: str, dataset: Dataset) -> tuple[Output, ...]:
     """The columns that ``select`` names. Raises ApiError 400."""
+    if text == "*":
+        return tuple(whole(column) for column in dataset.columns)
     scanner = Scanner("select", text)
     outputs: list[Output] = []
     names: set[str] = set()
