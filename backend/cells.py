@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import Literal
 
 import orjson
 import pyarrow as pa
@@ -11,7 +12,13 @@ import pyarrow.compute as pc
 
 from backend.datasets import Column, children
 
-_END = b"},"  # of each row
+_WIDTHS: dict[pa.DataType, Literal["b", "h", "i", "q"]] = {
+    pa.int8(): "b",
+    pa.int16(): "h",
+    pa.int32(): "i",
+    pa.int64(): "q",
+}
+_NOWHERE = b"\0"  # in JSON
 
 
 class Cells:
@@ -21,65 +28,35 @@ class Cells:
     order of.
     """
 
-    def __init__(
-        self, rows: pa.LargeBinaryArray, numbers: Mapping[str, pa.Array], begins: Mapping[str, pa.Array]
-    ) -> None:
-        """``begins`` are where the values of a column begin in their rows, in the order that rows have them."""
-        self.numbers = {name: memoryview(column.buffers()[1]).cast("q") for name, column in numbers.items()}
+    def __init__(self, columns: Sequence[Column], rows: pa.LargeBinaryArray, numbers: Mapping[str, pa.Array]) -> None:
+        """``rows`` are JSON objects of these columns, each with a comma after it."""
+        self.numbers = {name: _view(column) for name, column in numbers.items()}
         self.rising = {name for name, column in numbers.items() if _rises(column)}
-        self.size: int = sum(column.nbytes for column in (*numbers.values(), *begins.values()))
+        self.size = sum(column.nbytes for column in self.numbers.values())
         _, offsets, text = rows.buffers()
-        self._rows = memoryview(offsets).cast("q")
+        self._offsets = memoryview(offsets).cast("q")
         self._text = memoryview(text)
-        self._begins = {name: memoryview(column.buffers()[1]).cast("i") for name, column in begins.items()}
-        self._next = dict(pairwise(begins))
+        self._around: dict[str, tuple[bytes, bytes]] = {}
+        if all(map(_is_found, columns)):
+            keys = [b"," + orjson.dumps(column.name) + b":" for column in columns]
+            keys[:1] = [b"{" + key[1:] for key in keys[:1]]
+            names = [column.name for column in columns]
+            self._around = dict(zip(names, pairwise([*keys, _NOWHERE]), strict=True))
 
-    def size_of(self, first: int, end: int) -> int:
+    def bytes_of(self, first: int, end: int) -> int:
         """Bytes of the rows from one position up to another."""
-        return self._rows[end] - self._rows[first]
+        return self._offsets[end] - self._offsets[first]
 
-    def values(self, column: str, positions: Iterable[int]) -> list[bytes] | None:
-        """The column's values as JSON, of the rows at these positions; None where it is not known where they are."""
-        begins = self._begins.get(column)
-        if begins is None:
+    def values(self, columns: Sequence[str], positions: Iterable[int]) -> list[list[bytes]] | None:
+        """Values as JSON, by column, of the rows at these positions; None where it is not certain which they are."""
+        if not all(column in self._around for column in columns):
             return None
-        text, rows = self._text, self._rows
-        if column in self._next:
-            ends, key = self._begins[self._next[column]], len(_key(self._next[column]))
-            return [bytes(text[rows[at] + begins[at] : rows[at] + ends[at] - key]) for at in positions]
-        return [bytes(text[rows[at] + begins[at] : rows[at + 1] - len(_END)]) for at in positions]
-
-
-class Gathering:
-    """Cells of rows as they come, in batches: of JSON objects of these columns first, then of whole numbers by name."""
-
-    def __init__(self, columns: Sequence[Column], numbers: Sequence[str]) -> None:
-        self.size = 0
-        self._numbers: dict[str, list[pa.Array]] = {name: [] for name in numbers}
-        self._begins: dict[str, list[pa.Array]] = {}
-        if all(_is_found(column) for column in columns):
-            self._begins = {column.name: [] for column in columns}
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """The rows that come next."""
-        for name in list(self._numbers):
-            column = batch.column(name)
-            self._numbers[name].append(column)
-            if column.null_count:
-                del self._numbers[name]
-        for first, name in enumerate(self._begins):
-            key = _key(name) if first else b"{" + _key(name)[1:]
-            found = pc.find_substring(batch.column(0), key)
-            self._begins[name].append(pc.add(found, pa.scalar(len(key), pa.int32())))
-        self.size += len(batch) * (8 * len(self._numbers) + 4 * len(self._begins))
-
-    def cells(self, rows: pa.LargeBinaryArray) -> Cells:
-        """Of all rows, which are these."""
-
-        def joined(parts: Mapping[str, list[pa.Array]], kind: pa.DataType) -> dict[str, pa.Array]:
-            return {name: pa.concat_arrays([pa.array([], kind), *arrays]) for name, arrays in parts.items()}
-
-        return Cells(rows, joined(self._numbers, pa.int64()), joined(self._begins, pa.int32()))
+        text, offsets = self._text, self._offsets
+        rows = [bytes(text[offsets[at] : offsets[at + 1] - len(b"},")]) for at in positions]
+        return [
+            [row.partition(before)[2].partition(after)[0] for row in rows]
+            for before, after in map(self._around.__getitem__, columns)
+        ]
 
 
 def _is_found(column: Column) -> bool:
@@ -91,9 +68,16 @@ def _is_found(column: Column) -> bool:
     return not inside and column.name.isprintable() and (column.name[0].isalnum() or column.name[0] == "_")
 
 
-def _key(name: str) -> bytes:
-    return b"," + orjson.dumps(name) + b":"
+def _view(column: pa.Array) -> memoryview[int]:
+    """The numbers in as few bytes as hold them all."""
+    for kind, code in _WIDTHS.items():
+        try:
+            narrow = column.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+        return memoryview(narrow.buffers()[1] or b"").cast(code)
+    raise TypeError(column.type)
 
 
 def _rises(column: pa.Array) -> bool:
-    return bool(pc.all(pc.less_equal(column[:-1], column[1:])).as_py() is not False)
+    return pc.all(pc.less_equal(column[:-1], column[1:])).as_py() is not False

@@ -10,7 +10,7 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from backend.cells import Cells, Gathering
+from backend.cells import Cells
 from backend.datasets import Column
 
 BATCH_ROWS = 32_768
@@ -154,21 +154,24 @@ def read(_: Sequence[Column], reader: pa.RecordBatchReader, room: int) -> Batch:
 def written(columns: Sequence[Column], reader: pa.RecordBatchReader, room: int) -> Documents:
     """Documents of the reader's rows, in the order of their positions. Raises TooLarge.
 
-    Its first column are JSON objects of these columns as texts, each with its comma; for the others see ``Gathering``.
+    Its first column are JSON objects of these columns as texts, each with its comma; the others are whole numbers.
     """
     text = pa.BufferOutputStream()
     ends = [pa.Array.from_buffers(pa.int64(), 1, [None, pa.py_buffer(pack("=q", 0))])]
-    cells = Gathering(columns, reader.schema.names[1:])
+    numbers: dict[str, list[pa.Array]] = {name: [pa.array([], pa.int64())] for name in reader.schema.names[1:]}
     rows = 0
     for batch in reader:
         column = batch.column(0)
         lengths = pc.cumulative_sum(pc.cast(pc.binary_length(column), pa.int64()))
         ends.append(pc.add(lengths, text.tell()))
         text.write(text_of(column))
-        cells.add(batch)
         rows += len(batch)
-        if (size := text.tell() + _OFFSET_BYTES * rows + cells.size) > room:
+        numbers = {
+            name: [*before, batch.column(name)] for name, before in numbers.items() if not batch.column(name).null_count
+        }
+        if (size := text.tell() + _OFFSET_BYTES * rows * (1 + len(numbers))) > room:
             raise TooLarge(size, rows)
     _, offsets = pa.concat_arrays(ends).buffers()
     documents = pa.LargeBinaryArray.from_buffers(pa.large_binary(), rows, [None, offsets, text.getvalue()])
-    return Documents(documents, cells.cells(documents))
+    joined = {name: pa.concat_arrays(arrays) for name, arrays in numbers.items()}
+    return Documents(documents, Cells(columns, documents, joined))

@@ -82,7 +82,7 @@ def _page(rows: _Rows, chosen: list[int], query: Query) -> tuple[bytes | memoryv
     shown = found[: query.limit]
     if query.whole_rows:
         return rows.whole(shown, rising=not query.order), len(found)
-    return _objects(query.columns, [rows.json(column.source, shown) for column in query.columns]), len(found)
+    return _objects(query.columns, rows.json([column.source for column in query.columns], shown)), len(found)
 
 
 def _groups(rows: _Rows, chosen: list[int], query: Query) -> tuple[bytes, int]:
@@ -173,7 +173,7 @@ class _Rows:
         self.count = end - self._first
         columns = 1 if query.whole_rows else len(query.columns)
         values = self.count * (columns + len(query.filters) + len(query.order))
-        if values > _MOST_VALUES or kept.cells.size_of(self._first, end) * columns > _MOST_BYTES:
+        if values > _MOST_VALUES or kept.cells.bytes_of(self._first, end) * columns > _MOST_BYTES:
             raise _AskDuckDB
 
     def filtered(self, chosen: list[int], item: Filter) -> list[int]:
@@ -194,9 +194,10 @@ class _Rows:
             raise _AskDuckDB
         return found[self._first : self._first + self.count].tolist()
 
-    def json(self, column: Column | None, chosen: Iterable[int]) -> list[bytes]:
-        """The column's value in each of these rows, as JSON."""
-        found = self._kept.cells.values(column.name, [self._first + row for row in chosen]) if column else None
+    def json(self, columns: Iterable[Column | None], chosen: Iterable[int]) -> list[list[bytes]]:
+        """The columns' values in each of these rows, as JSON."""
+        names = [column.name for column in columns if column]
+        found = self._kept.cells.values(names, [self._first + row for row in chosen])
         if found is None:
             raise _AskDuckDB
         return found
@@ -204,7 +205,7 @@ class _Rows:
     def keys(self, column: Output, chosen: Iterable[int]) -> list[int] | list[bytes]:
         """What tells groups apart by this column, of each of these rows."""
         if column.source and _is_text(column.source):
-            return self.json(column.source, chosen)
+            return self.json([column.source], chosen)[0]
         values = self.numbers(column.source)
         if not column.unit:
             return [values[row] for row in chosen]
@@ -229,5 +230,5 @@ class _Rows:
         asked = {dumps(text) for text in item.values}
         wanted = (item.operator == "neq") is item.negated
         # Of NULL no condition holds, nor its opposite.
-        values = zip(chosen, self.json(item.column, chosen), strict=True)
+        values = zip(chosen, self.json([item.column], chosen)[0], strict=True)
         return [row for row, text in values if text != _NULL and (text in asked) is wanted]
