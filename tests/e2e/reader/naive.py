@@ -25,7 +25,7 @@ class Connection:
     snapshot: None = None
     last_refresh: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
-    def of_user(self, dataset: Dataset, _user_id: int) -> Dataset:
+    def rows_of(self, dataset: Dataset, _user_id: int | None) -> Dataset:
         """It reads no part of one."""
         return dataset
 
