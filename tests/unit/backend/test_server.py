@@ -327,12 +327,15 @@ def test_garbage_is_not_looked_for_in_what_there_is_from_the_start():
         serving.config.load()
         serving.lifespan = serving.config.lifespan_class(serving.config)
         await serving.startup()
-        count = gc.get_freeze_count()
+        found = gc.get_freeze_count(), gc.get_threshold()
         await serving.shutdown()
-        return count
+        return found
 
-    before = gc.get_freeze_count()
+    before, (young, middle, old) = gc.get_freeze_count(), gc.get_threshold()
     try:
-        assert asyncio.run(frozen()) > before + 10_000
+        count, now = asyncio.run(frozen())
+        assert count > before + 10_000
+        assert now == (young, middle, 10 * old), "and in what came since a tenth as often"
     finally:
         gc.unfreeze()
+        gc.set_threshold(young, middle, old)
