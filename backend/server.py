@@ -26,8 +26,8 @@ from backend.protocol import Protocol
 from backend.workers import Worker, run
 
 _WITHOUT_DATA_SECONDS = 2.0
-# As Python has them, but for the last: 0.04 s of load are spent on all objects each time, which finds next to nothing.
-_GARBAGE = (700, 10, 100)
+# Young ones looked through for garbage before all are: 0.04 s of load are spent on these, and find next to nothing.
+_COLLECTIONS = 100
 
 log = structlog.get_logger("backend.server")  # run as __main__, which nobody listens to
 
@@ -53,7 +53,7 @@ class Server(uvicorn.Server):
         # in which nobody was answered (deploy/decisions/0026-workers.md).
         gc.collect()
         gc.freeze()
-        gc.set_threshold(*_GARBAGE)
+        gc.set_threshold(*gc.get_threshold()[:2], _COLLECTIONS)
         if self._worker:  # else uvicorn says so
             log.info(f"running on http://{self.config.host}:{self.config.port}", worker=self._worker.number)
 
