@@ -48,6 +48,7 @@ NESTED = {**COLUMNS, "object": ("STRUCT(n INTEGER)", "{'n': i}")}
 MARTS = {
     "facts": (COLUMNS, "", "i"),
     "first": (dict(sorted(COLUMNS.items(), key=lambda column: column[0] == "n")), "", "i"),  # its last is the number
+    "ended": (dict(sorted(COLUMNS.items(), key=lambda column: column[0] == "note")), "", "i"),  # and of this a text
     "shared": ({name: column for name, column in COLUMNS.items() if name != "user_id"}, "", "i"),
     "unsorted": (COLUMNS, "", "i % 7, i"),
     "nested": (NESTED, "", "i"),
@@ -272,6 +273,11 @@ def test_they_count_as_questions_of_what_is_kept(apis, monkeypatch):
     for question in ("order=n.desc", "select=few,count()", "order=ratio", "select=ratio"):
         apis[0].get(f"{path('facts')}?{question}", headers=bearer(1))
     assert counted == [("facts", "json"), ("facts", "json"), ("facts", "json"), ("facts", "json")]
+
+
+def test_a_text_at_the_end_of_a_row_is_whole(apis, monkeypatch):
+    """One of them looks like the end of a row."""
+    assert answered(apis, monkeypatch, f"{path('ended')}?select=n,note", bearer(1)) == 1
 
 
 def test_single_columns_of_rows_with_rows_inside_are_not_at_hand(apis, monkeypatch):
