@@ -169,9 +169,12 @@ def written(columns: Sequence[Column], reader: pa.RecordBatchReader, room: int) 
         numbers = {
             name: [*before, batch.column(name)] for name, before in numbers.items() if not batch.column(name).null_count
         }
-        if (size := text.tell() + _OFFSET_BYTES * rows * (1 + len(numbers))) > room:
+        if (size := text.tell() + _OFFSET_BYTES * rows) > room:
             raise TooLarge(size, rows)
     _, offsets = pa.concat_arrays(ends).buffers()
     documents = pa.LargeBinaryArray.from_buffers(pa.large_binary(), rows, [None, offsets, text.getvalue()])
     joined = {name: pa.concat_arrays(arrays) for name, arrays in numbers.items()}
-    return Documents(documents, Cells(columns, documents, joined))
+    found = Documents(documents, Cells(columns, documents, joined))
+    if rows and found.size > room:
+        raise TooLarge(found.size, rows)
+    return found

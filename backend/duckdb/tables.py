@@ -53,7 +53,7 @@ class Session(LazySession):
     def make(self, key: Key, dataset: Dataset, path: str, certain: Callable[[], bool]) -> Table | None:
         """A table of a user's rows, see ``UserTables.make``."""
         self.used = True
-        table = self.users.make(key, dataset, path, certain)
+        table = self.users.make(key, dataset, path, certain, forms=self._owner.forms_of_users)
         self._owner.give_way()
         return table
 
@@ -101,6 +101,11 @@ class Tables:
         users = self._users
         return of_marts + (users.size if users else 0)
 
+    @property
+    def forms_of_users(self) -> Mapping[str, Form]:
+        """Those that rows of single users are kept in."""
+        return {name: form for name, form in self._forms.items() if form.of_users}
+
     def session(self, opened: Opened | None = None) -> Session | None:
         """A session for one request, to be closed, opened as given; None where there is no instance."""
         with self._lock:
@@ -126,8 +131,6 @@ class Tables:
         """Keep rows in these forms, too, where they are asked for."""
         with self._lock:
             self._forms = forms
-            if self._users:
-                self._users.forms = forms
         self.look()
 
     def asked(self, mart: str, form: str | None) -> None:
@@ -311,7 +314,6 @@ class Tables:
             lock_down(instance, directories=[InMemory.DIRECTORY])
             with self._lock:
                 self._users = UserTables(instance, self._settings.table_memory // _OF_USERS)
-                self._users.forms = self._forms
         return self._users
 
 

@@ -40,8 +40,6 @@ class UserTables:
         self.changing = threading.Lock()
         """Held while a table is made or dropped on the instance, also of a whole mart: so the size of each is known."""
         self.instance = instance
-        self.forms: Mapping[str, Form] = {}
-        """In which rows are kept, too."""
         self._limit = limit
         self._lock = threading.Lock()  # guards the rest, held for moments
         self._tables: OrderedDict[Key, tuple[Table, float]] = OrderedDict()  # with when it was asked for, last at last
@@ -70,8 +68,10 @@ class UserTables:
                 return False
             return begin <= now and (self._size + BLOCK_BYTES <= self._limit or self._idle(now) is not None)
 
-    def make(self, key: Key, dataset: Dataset, path: str, certain: Callable[[], bool]) -> Table | None:
-        """A table of the user's rows of the dataset, all of which are in the file at ``path``.
+    def make(
+        self, key: Key, dataset: Dataset, path: str, certain: Callable[[], bool], *, forms: Mapping[str, Form]
+    ) -> Table | None:
+        """A table of the user's rows of the dataset, all of which are in the file at ``path``; kept in ``forms``, too.
 
         None where another is being made, where there is no room, or where it fails: ``certain`` says after reading
         whether what was read is what was published. Raises duckdb.Error where the instance has failed for good.
@@ -81,7 +81,7 @@ class UserTables:
         try:
             if known := self.get(key):  # by another request of the user's
                 return known
-            table = self._made(key, dataset, path)
+            table = self._made(key, dataset, path, forms)
             if table and certain() and self._put(key, table):
                 return table
             detach(self.instance, _name(key))
@@ -105,13 +105,14 @@ class UserTables:
         with self.changing:
             detach(self.instance, name)
 
-    def _made(self, key: Key, dataset: Dataset, path: str) -> Table | None:
+    def _made(self, key: Key, dataset: Dataset, path: str, forms: Mapping[str, Form]) -> Table | None:
         user = f"CAST(t.{quoted(dataset.scope)} AS VARCHAR)"
         select = f"SELECT * FROM {parquet_file(path)} AS t WHERE {user} = ?"  # noqa: S608 - quoted
         try:
             table = made(self.instance, _name(key), select, [str(key[1])], lambda *_: dataset.columns)
-            forms = self.forms.items() if table.counts_positions else ()
-            kept = {name: keep(self.instance, table, form, self._limit) for name, form in forms if form.of_users}
+            if not table.counts_positions:
+                return table
+            kept = {name: keep(self.instance, table, form, self._limit) for name, form in forms.items()}
             return replace(table, kept=kept)
         except FATAL:
             raise

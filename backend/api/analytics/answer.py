@@ -153,11 +153,7 @@ class Answer(Response):
         return await self._in_time(asyncio.wrap_future(found)) if isinstance(found, Future) else found
 
     def _read(self, job: Job) -> Kept:
-        def pieces(connection: Connection) -> Iterator[Piece]:
-            job.interruptible(connection.interrupt)
-            return self._pieces(connection)
-
-        return self._whole(self._database.read(pieces, self._snapshot))
+        return self._whole(self._database.read(functools.partial(self._pieces_in, job), self._snapshot))
 
     def _whole(self, pieces: Iterator[Piece]) -> Kept:
         parts = tuple(part for piece in pieces for part in piece.parts if part)
@@ -170,6 +166,10 @@ class Answer(Response):
 
     def _encoded(self, connection: Connection) -> Iterator[Piece]:
         return iter([Piece(documents.encoded(self._work(connection)), last=True)])
+
+    def _pieces_in(self, job: Job, connection: Connection) -> Iterator[Piece]:
+        job.interruptible(connection.interrupt)
+        return self._pieces(connection)
 
     def _pieces(self, connection: Connection) -> Iterator[Piece]:
         """The body in pieces, the first of which is made; an empty one when the client has it already."""
@@ -333,11 +333,7 @@ class Export(Answer):
         return pieces
 
     def _read_on(self, job: Job) -> Generator[Piece]:
-        def made(connection: Connection) -> Iterator[Piece]:
-            job.interruptible(connection.interrupt)
-            return self._pieces(connection)
-
-        with self._database.reading(made, self._snapshot) as read:
+        with self._database.reading(functools.partial(self._pieces_in, job), self._snapshot) as read:
             connection, pieces = read
             for piece in pieces:
                 if not connection.unchanged():

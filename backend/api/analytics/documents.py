@@ -54,15 +54,14 @@ def rows(connection: Connection, query: Query, caller: Principal) -> tuple[Rows,
     each column that it gives, however few rows there are.
     """
     few, kept = at_hand.can_be(query), query.dataset.kept.get(FORM)
-    if few and isinstance(kept, Documents):
-        if page := at_hand.page(kept, query, caller):
+    if isinstance(kept, Documents):
+        if few and (page := at_hand.page(kept, query, caller)):
             connection.asked(query.dataset, FORM)
             return Rows(page[0]), page[1]
-        few = False
-    form = FORM if query.whole_rows or few else None
-    if query.whole_rows and isinstance(kept, Documents):
-        found = positions(connection, query, caller, FORM)
-        return Rows(kept.page(found.slice(0, query.limit), rising=not query.order)), len(found)
+        if query.whole_rows:
+            found = positions(connection, query, caller, FORM)
+            return Rows(kept.page(found.slice(0, query.limit), rising=not query.order)), len(found)
+    form = FORM if query.whole_rows or (few and kept is None) else None
     part = len(query.columns) if query.grouped else _COLUMNS_AT_ONCE
     some = (replace(query, columns=query.columns[start : start + part]) for start in range(0, len(query.columns), part))
     parts = [_found(connection, query, sql.documents(columns, caller), form) for columns in some]

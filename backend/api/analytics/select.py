@@ -35,7 +35,7 @@ class Output(Column):
 
 def parse_select(text: str, dataset: Dataset) -> tuple[Output, ...]:
     """The columns that ``select`` names. Raises ApiError 400."""
-    if text == "*":
+    if text == "*":  # the default, in which each name stands once as it is
         return tuple(whole(column) for column in dataset.columns)
     scanner = Scanner("select", text)
     outputs: list[Output] = []

@@ -358,7 +358,7 @@ def test_who_comes_second_has_the_table_of_the_first(api):
     with database.connection() as connection:
         users = connection._tables.users
         [key] = users._tables
-        assert users.make(key, connection.datasets["of_numbers"], "/nowhere", lambda: True) is users.get(key)
+        assert users.make(key, connection.datasets["of_numbers"], "/nowhere", lambda: True, forms={}) is users.get(key)
     assert of_users(database) == ([3], 1)
 
 
